@@ -364,7 +364,12 @@ def _with_draw_probability(audit: Audit, event: Event) -> Event:
 
 
 def _refusal(client: Any, seq: Any, error: Exception) -> dict[str, Any]:
-    return {"client": client, "seq": seq, "reason": str(error)}
+    """Returns what a browser is told; a client or seq that no browser sends is not repeated, as JSON may lack it."""
+    return {
+        "client": client if isinstance(client, str) else None,
+        "seq": seq if isinstance(seq, int | str) else None,
+        "reason": str(error),
+    }
 
 
 def _known(audit: Audit, ids: set[str]) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 from urllib.parse import urlencode
 
@@ -22,6 +23,7 @@ SAFE = {
 }
 MOST_BYTES = 4_000_000
 MOST_IDS = 2_000
+MOST_DIGITS = 4_000
 
 
 def picture_url(what: str, example_id: str, fingerprint: str | None) -> str:
@@ -77,15 +79,26 @@ async def read_body(request: Request) -> dict[str, Any] | None:
             return None
         parts.append(part)
     try:
-        body = json.loads(b"".join(parts))
+        body = json.loads(b"".join(parts), parse_int=_whole)
     except (ValueError, RecursionError):  # nested too deeply
         return None
     return body if isinstance(body, dict) else None
 
 
+def _whole(digits: str) -> int | float:
+    """Returns a whole number; one longer than Python reads as a number that no field takes, so that it spoils nothing
+    else in its body."""
+    return int(digits) if len(digits) <= MOST_DIGITS else math.inf
+
+
 def json_reply(value: Any) -> Response:
-    """Returns plain data as a JSON reply that the browser does not cache."""
-    return JSONResponse(value, headers={**SAFE, "cache-control": "no-store"})
+    """Returns plain data as a JSON reply that the browser does not cache. Text that UTF-8 lacks is escaped, as JSON
+    can."""
+    headers = {**SAFE, "cache-control": "no-store"}
+    try:
+        return JSONResponse(value, headers=headers)
+    except UnicodeEncodeError:  # a lone surrogate, which came in as an escape
+        return Response(json.dumps(value, allow_nan=False), media_type="application/json", headers=headers)
 
 
 def missing(reason: str) -> Response:

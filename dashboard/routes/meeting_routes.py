@@ -100,7 +100,7 @@ def _act(body: dict[str, Any]) -> Response:
         return json_reply(meeting_state(""))
     except LogUnavailable as error:
         return PlainTextResponse(str(error), status_code=503)
-    except (HardlookError, TypeError, ValueError, KeyError) as error:
+    except (HardlookError, TypeError, ValueError, KeyError, OverflowError) as error:
         return PlainTextResponse(str(error), status_code=400)
 
 

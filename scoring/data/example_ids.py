@@ -5,13 +5,14 @@ with the split before it); else the first 16 digits of the fingerprint. A path o
 gets its split, then an ordinal, so two examples never share an id; the user's own ids must differ.
 
 Inputs → outputs: sources and their listings → ids in order. Cost: one look-up per example. Known limits:
-which of two identical arrays is "#2" follows their order.
+which of two identical arrays is "#2" follows their order when they were read first.
 """
 
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Iterable
 from pathlib import Path
 
 from scoring.audit.errors import HardlookError
@@ -25,6 +26,13 @@ class Ids:
         self.taken: set[str] = set()
         self.copies: Counter[str] = Counter()
         self.twice: list[str] = []
+        self.before: dict[tuple[str, str], deque[str]] = {}
+
+    def remember(self, rows: Iterable[tuple[str, str, str]]) -> None:
+        """Keeps (id, fingerprint, split) of rows that were there before, in their order, for rows of that content."""
+        for own, content, split in rows:
+            if own.split("#")[0] == content[:16]:
+                self.before.setdefault((content, split), deque()).append(own)
 
     def own(self, name: str, source: Source, row: int) -> str:
         """The user's own id; one that comes twice is kept for one error at the end."""
@@ -41,8 +49,14 @@ class Ids:
             name = f"{split}:{name}"
         return self._take(self._numbered(name))
 
-    def content(self, fingerprint: str) -> str:
-        """An id from content, with an ordinal among identical content."""
+    def content(self, fingerprint: str, split: str = "") -> str:
+        """The id that a row of this content in this split had before, else one from content, with an ordinal among
+        identical content."""
+        before = self.before.get((fingerprint, split), deque())
+        while before:
+            if before[0] not in self.taken:
+                return self._take(before.popleft())
+            before.popleft()
         return self._take(self._numbered(fingerprint[:16]))
 
     def _numbered(self, name: str) -> str:

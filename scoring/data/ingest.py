@@ -132,7 +132,7 @@ def _read_source(
     for readings in _in_order(pool, task, range(0, len(each), CHUNK)):
         for reading in readings:
             row = len(made)
-            own = each.ids[row] if each.ids else _content_id(ids, reading, source, row)
+            own = each.ids[row] if each.ids else _content_id(ids, reading, source, row, listing.splits[row])
             if reading.thumbnail is None and reading.problem is None and not memory.pictured(own):
                 reading = read_example(source, row, listing.path(row), None, None, frozenset())
             reading.label = class_name(labels, reading.label, listing.splits[row], source, repr(own))
@@ -153,11 +153,11 @@ def _read_row(each: ListedSource, row: int, memory: Memory) -> Reading:
     return read_example(each.source, row, listing.path(row), listing.problems.get(row), remembered, pictured)
 
 
-def _content_id(ids: Ids, reading: Reading, source: Source, row: int) -> str:
+def _content_id(ids: Ids, reading: Reading, source: Source, row: int, split: str) -> str:
     """An id from content; what could not even be read is named after its place in the source."""
     if reading.fingerprint is None:
         return ids.path(f"data[{source.number}]/row {row}", "")
-    return ids.content(reading.fingerprint)
+    return ids.content(reading.fingerprint, split)
 
 
 def _in_order(pool: ThreadPoolExecutor, task: Callable[[int], Any], starts: Sequence[int]) -> Iterator[Any]:

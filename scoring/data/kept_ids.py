@@ -1,17 +1,18 @@
 """The ids of an audit's rows before they are read: of files those that their examples had, wherever they lie now.
 
 ``with_ids`` gives every source its ids: the user's own, and for files what ``scoring.data.identities`` settles from the
-table of the last reading, the journals of applied patches, and the decided examples that the table no longer has.
+table of the last reading, the journals of applied patches, and the decided examples that the table no longer has. Of
+rows with the same path or content, those that are left keep the ids that they had when a patch excluded others.
 
 Inputs → outputs: listed sources, the last table → sources with ids, a count of what moved. Cost: fingerprints of new
 and changed files, where a known one is missing or changed. Known limits: ids from content are known only once a row is
-read.
+read; whoever removes one of several equal rows by hand leaves nothing that tells which.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NamedTuple
@@ -21,11 +22,12 @@ import pyarrow as pa
 from scoring.audit import Audit
 from scoring.audit.storage import digest
 from scoring.data.adapters.image_folder import Folder
+from scoring.data.adapters.manifest import Manifest
 from scoring.data.example_ids import Ids, known_ids
 from scoring.data.example_reader import Memory, content_now, is_unchanged
 from scoring.data.identities import Known, Place, Settled, settle
 from scoring.data.listed_sources import ListedSource, reference
-from scoring.data.moved_files import JOURNAL, journeys, read_journal
+from scoring.data.moved_files import JOURNAL, excluded, journeys, manifest_journal, read_journal
 
 SHOWN = 3
 Decided = Callable[[], Mapping[str, str]]
@@ -53,11 +55,17 @@ def with_ids(
     ids.check()
     files = [(at, row) for at, each in enumerate(named) for row in range(len(each)) if each.is_file(row)]
     places = _places(audit, named, files)
-    known, hidden = _known(before.table, _went(audit, listed, before.applied))
+    gone = _excluded(listed)
+    known, hidden = _known(before.table, _went(audit, listed, before.applied), gone)
+    if before.table is None:
+        ids.taken |= gone
+        hidden |= gone
+    ids.remember(_of_content(before.table, gone))
     taken = {own for each in named for row, own in enumerate(each.ids or ()) if not each.is_file(row)} | hidden
     there = {(one.path, one.turn) for one in known}
     if decided is not None and any((place.path, place.turn) not in there for place in places):
-        known += _returning(decided(), _ids(before.table))
+        returning = {own: content for own, content in decided().items() if own not in gone}
+        known += _returning(returning, _ids(before.table))
 
     def unchanged(at: int, example: str) -> bool:
         each, row = named[files[at][0]], files[at][1]
@@ -111,14 +119,17 @@ def _places(audit: Audit, named: Sequence[ListedSource], files: Iterable[tuple[i
     return places
 
 
-def _known(before: pa.Table | None, went: Mapping[str, str]) -> tuple[list[Known], set[str]]:
+def _known(before: pa.Table | None, went: Mapping[str, str], gone: Collection[str]) -> tuple[list[Known], set[str]]:
     """The examples of the last reading that were files, where applied patches put them; the ids of those that these
-    put out of sight."""
+    put out of sight, or (``gone``) left out of a manifest."""
     found, hidden, turns = list[Known](), set[str](), Counter[str]()
     columns = ["example_id", "reference", "split", "fingerprint"]
     for row in before.select(columns).to_pylist() if before is not None else ():
         path = row["reference"]
         if path is None:
+            continue
+        if row["example_id"] in gone:
+            hidden.add(row["example_id"])
             continue
         turns[path] += 1
         if went.get(path) == "":
@@ -127,6 +138,25 @@ def _known(before: pa.Table | None, went: Mapping[str, str]) -> tuple[list[Known
             now, was = went.get(path, path), path if path in went else None
             found.append(Known(row["example_id"], now, turns[path] - 1, row["split"], row["fingerprint"], was))
     return found, hidden
+
+
+def _of_content(before: pa.Table | None, gone: Collection[str]) -> Iterator[tuple[str, str, str]]:
+    """(id, fingerprint, split) of the rows of the last reading that were no files, without those that are gone."""
+    columns = ["example_id", "reference", "fingerprint", "split"]
+    for row in before.select(columns).to_pylist() if before is not None else ():
+        if row["reference"] is None and row["fingerprint"] is not None and row["example_id"] not in gone:
+            yield row["example_id"], row["fingerprint"], row["split"]
+
+
+def _excluded(listed: Iterable[ListedSource]) -> set[str]:
+    """The examples that patches left out of manifests; of rows without names, as the journal has them."""
+    found: set[str] = set()
+    for each in listed:
+        if isinstance(each.source, Manifest):
+            own = [each.source.id_prefix + name for name in each.listing.ids or ()]
+            names = Counter(own or each.listing.names or ())
+            found |= excluded(read_journal(manifest_journal(each.source.place)), names.__getitem__)
+    return found
 
 
 def _ids(table: pa.Table | None) -> set[str]:

@@ -211,9 +211,13 @@ def _whole(name: str, value: Any) -> int:
 
 
 def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not 0 <= float(value) < math.inf:
+    try:
+        seconds = math.nan if isinstance(value, bool) or not isinstance(value, numbers.Real) else float(value)
+    except OverflowError:  # a whole number of more than 308 digits
+        seconds = math.inf
+    if not 0 <= seconds < math.inf:
         raise HardlookError(f"seconds is {reprlib.repr(value)}, needs to be a number from 0")
-    return float(value)
+    return seconds
 
 
 def _reference(value: Any) -> tuple[str, int]:

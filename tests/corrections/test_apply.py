@@ -164,7 +164,7 @@ def test_a_manifest_whose_application_was_killed_takes_the_next_and_one_undo(tmp
     made = patch(tmp_path / "p.csv", ("a.png", content("a"), "cat", "dog", "relabel"))
     with monkeypatch.context() as patched:
         patched.setattr(
-            "scoring.audit.storage.os.replace", dying(os.replace, 3)
+            "scoring.audit.atomic.os.replace", dying(os.replace, 3)
         )  # what was there, the journal, then itself
         with pytest.raises(KeyboardInterrupt):
             apply_to(made, open_target(path))

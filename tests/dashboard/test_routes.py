@@ -283,6 +283,28 @@ def test_each_kind_of_bad_event_gets_its_own_answer_and_spoils_no_other(client, 
     assert {seq: reason in reasons[seq] for seq, (_, reason) in bad.items()} == dict.fromkeys(bad, True)
 
 
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ('"client": "\\ud800"', "client has an unpaired surrogate"),
+        ('"client": "tab", "seq": NaN', "seq is nan"),
+        ('"client": "tab", "seq": -Infinity', "seq is -inf"),
+        (f'"client": "tab", "seq": 1{"0" * 400}', "seq is 1000"),
+        (f'"client": {"[" * 900}{"]" * 900}', "client is [[["),
+        (f'"seconds": 1{"0" * 400}', "needs to be a number from 0"),
+        (f'"seconds": 1{"0" * 5000}', "needs to be a number from 0"),
+    ],
+    ids=["surrogate", "nan", "infinity", "long seq", "nested", "long seconds", "longer than Python reads"],
+)
+def test_an_event_that_cannot_be_repeated_is_answered_and_spoils_no_other(client, ids, text, reason):
+    odd = json.dumps(event(2, ids[0]))[:-1] + f", {text}}}"
+    sent = f"{json.dumps(event(1, ids[0]))}, {odd}, {json.dumps(event(3, ids[1]))}"
+    body = f'{{"audit": "{serving.serving().token}", "events": [{sent}]}}'
+    reply = client.post("/hardlook/events", body.encode())
+    assert reply.status == 200 and [one["seq"] for one in reply.json["saved"]] == [1, 3]
+    assert [reason in one["reason"] for one in reply.json["refused"]] == [True]
+
+
 def test_refused_events_cost_no_more_than_accepted_ones(client, audit, ids, monkeypatch):
     """Counted in statements of the database: time would depend on the machine."""
     statements = []

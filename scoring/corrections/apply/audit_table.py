@@ -11,7 +11,7 @@ table of its kind.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow.compute as pc
 
 from scoring.audit import Audit
-from scoring.audit.storage import read_table
+from scoring.audit.storage import read_metadata, read_table
 from scoring.data.adapters import open_sources
 from scoring.data.adapters.base import Source
 
@@ -39,10 +39,12 @@ class KnownRow:
 
 @dataclass(frozen=True)
 class AuditTable:
-    """How an audit reads a dataset: keys of its table, and the rows that it found there."""
+    """How an audit reads a dataset: keys of its table, the rows that it found there, and the digests of the applied
+    patches that it saw then."""
 
     settings: dict[str, Any] = field(default_factory=dict)
     rows: Sequence[KnownRow] = ()
+    applied: Collection[str] = ()
 
 
 def find_audit(*paths: Path, data: Path) -> Audit | None:
@@ -65,7 +67,10 @@ def table_of(audit: Audit, path: Path, adapter: str) -> AuditTable:
     if chosen is None:
         return AuditTable()
     settings = {key: value for key, value in audit.sources[chosen.number].items() if key not in OF_THE_PLACE}
-    return AuditTable(settings, _known_rows(audit, chosen.number) if own else ())
+    if not own or not audit.examples_path.is_file():
+        return AuditTable(settings)
+    applied = read_metadata(audit.examples_path).get("applied", ())
+    return AuditTable(settings, _known_rows(audit, chosen.number), applied)
 
 
 def _reads(source: Source, path: Path) -> bool:
@@ -76,8 +81,6 @@ def _reads(source: Source, path: Path) -> bool:
 
 def _known_rows(audit: Audit, number: int) -> list[KnownRow]:
     """The rows of one source in the example table, in their order."""
-    if not audit.examples_path.is_file():
-        return []
     table = read_table(audit.examples_path, COLUMNS)
     rows = table.filter(pc.equal(table["source"], number)).sort_by("row").to_pylist()
     return [KnownRow(row["example_id"], _absolute(audit.root, row["reference"]), row["fingerprint"]) for row in rows]

@@ -13,6 +13,7 @@ import csv
 import hashlib
 import os
 import shutil
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -23,14 +24,15 @@ import pyarrow.parquet as pq
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path, remove_abandoned_of
-from scoring.corrections.apply.audit_table import KnownRow
+from scoring.corrections.apply.audit_table import AuditTable, KnownRow
 from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.written_labels import WrittenLabels
 from scoring.data.adapters.base import Listing
 from scoring.data.adapters.columns import FLAGS, settled_column
 from scoring.data.adapters.manifest import Manifest
 from scoring.data.adapters.text_tables import read_text_table
-from scoring.data.moved_files import JOURNAL
+from scoring.data.moved_files import excluded as excluded_examples
+from scoring.data.moved_files import manifest_journal
 
 Cells = dict[str, dict[int, Any]]
 """Column → row → the value that it gets."""
@@ -41,18 +43,35 @@ class ManifestTarget(Target):
 
     source: Manifest
 
-    def __init__(self, path: Path, source: Manifest, known: Sequence[KnownRow] = ()):
-        super().__init__(Path(os.path.realpath(path)), source, known)
+    def __init__(self, path: Path, source: Manifest, table: AuditTable | None = None):
+        super().__init__(Path(os.path.realpath(path)), source, table)
 
     @property
     def journal(self) -> Path:
         """Beside the manifest."""
-        return self.path.with_name(f".{self.path.name}{JOURNAL}")
+        return manifest_journal(self.path)
 
-    @property
+    @cached_property
     def left_out(self) -> set[str]:
         """As the journal has them."""
-        return {name for entry in self._entries() for name in entry.get("excluded", ())}
+        return excluded_examples(self._entries(), self._alike.__getitem__)
+
+    @cached_property
+    def known(self) -> Sequence[KnownRow]:
+        """Without those that the journal has as excluded."""
+        return [row for row in self.table.rows if row.example_id not in self.left_out]
+
+    @cached_property
+    def _alike(self) -> Counter[str]:
+        """How many rows are like each other: the user's own id, the path, the content."""
+        return Counter(self._like(row) for row in range(len(self.listing)))
+
+    def _like(self, row: int) -> str:
+        if self.listing.ids is not None:
+            return self.source.id_prefix + self.listing.ids[row]
+        if self.listing.names is not None:
+            return self.listing.names[row]
+        return self.fingerprint(row) or ""
 
     @cached_property
     def listing(self) -> Listing:
@@ -60,7 +79,7 @@ class ManifestTarget(Target):
         self._read = file_digest(self.path)
         return self.source.listing()
 
-    def change(self, labels: Mapping[int, str], excluded: Sequence[int]) -> tuple[dict[int, str], dict[int, str]]:
+    def change(self, labels: Mapping[int, str], excluded: Mapping[int, str]) -> tuple[dict[int, str], dict[int, str]]:
         """Rewrite the manifest, its other cells as they are."""
         before, refused, cells = self._before(), dict[int, str](), Cells()
         if labels and not self.source.class_columns:
@@ -85,13 +104,22 @@ class ManifestTarget(Target):
             while earlier and earlier[-1].get("before") == before:  # written down, but killed before it happened
                 earlier.pop()
             entry = {"before": before, "after": file_digest(temporary), "kept": old.name}
-            self._keep([*earlier, {**entry, "excluded": [self.names[row] for row in excluded]}])
+            self._keep([*earlier, {**entry, **self._gone(excluded)}])
             if file_digest(self.path) != before or file_digest(old) != before:
                 self._keep(earlier)
                 old.unlink()
                 raise _changed_meanwhile(self.path)
         os.chmod(self.path, mode)
         return refused, {}
+
+    def _gone(self, excluded: Mapping[int, str]) -> dict[str, Any]:
+        """What the journal says of excluded rows: their names; of their examples what they are like, and how many such
+        rows are left."""
+        if not excluded:
+            return {"excluded": []}
+        left = self._alike - Counter(self._like(row) for row in excluded)
+        examples = {example: [self._like(row), left[self._like(row)]] for row, example in excluded.items()}
+        return {"excluded": [self.names[row] for row in excluded], "examples": examples}
 
     def _before(self) -> str:
         """The digest of the file as it was listed."""

@@ -3,6 +3,8 @@
 A row is looked for by its id in the audit, then by an id that ends with its relative path (the longest end counts), by
 the path that it had before an earlier patch moved it, and by content that it alone has. The first that has the patch's
 fingerprint is taken; where none has, the first, which is then refused for its content. Accents may be composed or not.
+A row that the audit knows as another example is never taken, and what an earlier patch excluded is not looked for: a
+duplicate stays when its twin has gone.
 
 Inputs → outputs: a patch, a target → row or None per example. Cost: one read per row that is named; one of every row
 where some are not found by name. Known limits: two rows of the same content that are called otherwise than in the audit
@@ -23,19 +25,22 @@ from scoring.corrections.apply.target import Target
 
 def find_rows(patch: pd.DataFrame, target: Target) -> dict[str, int | None]:
     """The row of each example of the patch, None where the dataset does not have it; no row is found twice."""
-    by_name, earlier = row_names(target), target.earlier_names()
+    by_name, earlier, gone = row_names(target), target.earlier_names(), left_out(patch["example_id"], target)
+    own = {known.example_id: known.fingerprint for known in target.known}
     found: dict[str, int | None] = {}
     likely: dict[str, int] = {}
     taken: set[int] = set()
     for example, content in zip(patch["example_id"], patch["fingerprint"], strict=True):
-        rows = [row for row in _candidates(example, by_name, earlier) if row not in taken]
-        row = next((row for row in rows if target.fingerprint(row) == content), None)
+        names = () if example in gone else _candidates(example, by_name, earlier)
+        rows = [row for row in names if row not in taken]
+        same = (row for row in rows if target.fingerprint(row) == content)
+        row = next((row for row in same if target.names[row] == example or own.get(target.names[row]) != content), None)
         found[example] = row
         if row is not None:
             taken.add(row)
         elif rows:
             likely[example] = rows[0]
-    lost = patch[[found[example] is None for example in patch["example_id"]]]
+    lost = patch[[found[example] is None and example not in gone for example in patch["example_id"]]]
     if len(lost):
         found |= _by_content(lost, target, taken)
     taken = {row for row in found.values() if row is not None}
@@ -54,6 +59,14 @@ def row_names(target: Target) -> dict[str, int]:
     paths = [composed(name) for name in (target.listing.names or [])]
     known = Counter(paths)
     return {path: row for row, path in enumerate(paths) if known[path] == 1 and path not in found} | found
+
+
+def left_out(examples: Iterable[str], target: Target) -> set[str]:
+    """The examples that earlier patches excluded from a dataset, unless a row has more of their name."""
+    before, there = {composed(name) for name in target.left_out}, row_names(target)
+    if not before:
+        return set()
+    return {example for example in examples if by_name(example, before | there.keys()) in before}
 
 
 def by_name(example: str, names: Iterable[str]) -> str | None:
@@ -104,11 +117,14 @@ def _by_content(lost: pd.DataFrame, target: Target, taken: set[int]) -> dict[str
             alike.setdefault(str(known.fingerprint), []).append(known.example_id)
     found: dict[str, int | None] = {}
     for example, content in zip(lost["example_id"], lost["fingerprint"], strict=True):
-        there = rows.get(content, [])
+        there, ids = rows.get(content, []), alike.get(content, [])
+        in_place = {target.names[row] for row in there} & set(ids)
+        there = [row for row in there if target.names[row] not in in_place]
+        ids = [own for own in ids if own not in in_place]
         free = [row for row in there if row not in taken]
-        ids = alike.get(content, [])
-        if example in ids and len(ids) == len(there) and there[ids.index(example)] not in taken:
-            found[example] = there[ids.index(example)]
+        if example in ids:
+            at = ids.index(example)
+            found[example] = there[at] if len(ids) == len(there) and there[at] not in taken else None
         elif len(free) == 1 and wanted[content] == 1:
             found[example] = free[0]
     return found

@@ -19,7 +19,7 @@ from typing import Any
 
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import write_json
-from scoring.corrections.apply.audit_table import KnownRow
+from scoring.corrections.apply.audit_table import AuditTable, KnownRow
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.example_ids import Ids, known_ids
 from scoring.data.images import fingerprint
@@ -30,8 +30,8 @@ from scoring.data.moved_files import read_journal
 class Target:
     """Rows of one dataset. ``names``: what ids end with; ``labels``: class names, None for none."""
 
-    def __init__(self, path: Path, source: Source, known: Sequence[KnownRow] = ()):
-        self.path, self.source, self.known = path, source, known
+    def __init__(self, path: Path, source: Source, table: AuditTable | None = None):
+        self.path, self.source, self.table = path, source, table or AuditTable()
         self._fingerprints: dict[int, str | None] = {}
 
     @cached_property
@@ -46,15 +46,17 @@ class Target:
         tells."""
         if self.listing.ids is not None:
             return [self.source.id_prefix + name for name in self.listing.ids]
-        names = known_ids(self.source, self.listing, Ids()) or [""] * len(self.listing)
+        ids = Ids()
+        ids.taken |= self.left_out
+        names = known_ids(self.source, self.listing, ids) or [""] * len(self.listing)
         given: dict[str | None, deque[str]] = {}
         for each in self.known:
             given.setdefault(each.path, deque()).append(each.example_id)
         for row, name in enumerate(names):
             path = self.listing.path(row)
             if path is not None:
-                ids = given.get(os.path.normpath(path))
-                names[row] = ids.popleft() if ids else name
+                own = given.get(os.path.normpath(path))
+                names[row] = own.popleft() if own else name
         return names
 
     @cached_property
@@ -84,8 +86,14 @@ class Target:
         """Returns where the applications are written down."""
         raise NotImplementedError
 
-    def change(self, labels: Mapping[int, str], excluded: Sequence[int]) -> tuple[dict[int, str], dict[int, str]]:
-        """Relabel rows and leave rows out → {row: why it could not be}, {row: what else was done to it}."""
+    @property
+    def known(self) -> Sequence[KnownRow]:
+        """The rows of the audit's last reading that are still there, at the paths to which patches moved them since."""
+        raise NotImplementedError
+
+    def change(self, labels: Mapping[int, str], excluded: Mapping[int, str]) -> tuple[dict[int, str], dict[int, str]]:
+        """Relabel rows and leave rows out (row → example) → {row: why it could not be}, {row: what else was done to
+        it}."""
         raise NotImplementedError
 
     def restore(self) -> list[str]:
@@ -94,7 +102,7 @@ class Target:
 
     @property
     def left_out(self) -> set[str]:
-        """Returns what rows were called that earlier applications excluded."""
+        """Returns what rows were called that earlier applications excluded and that are not back."""
         raise NotImplementedError
 
     def earlier_names(self) -> dict[str, str]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,8 @@ import pyarrow as pa
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import remove_abandoned_of
-from scoring.corrections.apply.audit_table import AuditTable, table_of
+from scoring.audit.storage import digest, remove_abandoned_of
+from scoring.corrections.apply.audit_table import AuditTable, KnownRow, table_of
 from scoring.corrections.apply.manifest_target import ManifestTarget
 from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.written_labels import WrittenLabels
@@ -58,6 +59,20 @@ class FolderTarget(Target):
         return journeys(self.path, self._entries())
 
     @cached_property
+    def known(self) -> Sequence[KnownRow]:
+        """Where the patches put them that the audit has not seen yet; without those that these put out of sight."""
+        went = journeys(self.path, [entry for entry in self._entries() if digest(entry) not in self.table.applied])
+        found: list[KnownRow] = []
+        for row in self.table.rows:
+            name = None if row.path is None else Path(os.path.relpath(row.path, self.path)).as_posix()
+            now = None if name is None else went.get(name, name)
+            if now is None or now == name:
+                found.append(row)
+            elif not now.startswith(f"{EXCLUDED}/"):
+                found.append(replace(row, path=os.path.normpath(self.path / now)))
+        return found
+
+    @cached_property
     def _files(self) -> list[str]:
         """The relative path of each row."""
         return list(self.listing.names or [])
@@ -67,7 +82,7 @@ class FolderTarget(Target):
         """Class → folder, as the folders that are there have it."""
         return WrittenLabels(self.source, self.raw_labels, pa.string())
 
-    def change(self, labels: Mapping[int, str], excluded: Sequence[int]) -> tuple[dict[int, str], dict[int, str]]:
+    def change(self, labels: Mapping[int, str], excluded: Mapping[int, str]) -> tuple[dict[int, str], dict[int, str]]:
         """Move files. One whose name is taken in its new folder gets a number behind its name."""
         moves: dict[int, tuple[str, str]] = {}
         refused: dict[int, str] = {}
@@ -187,8 +202,8 @@ def open_target(
     }
     settings = {"split": "train", **table.settings, **(columns or {}), **place}
     if folder:
-        return FolderTarget(path, Folder(**settings, adapter="folder"), table.rows)
-    return ManifestTarget(path, Manifest(**settings, adapter="manifest"), table.rows)
+        return FolderTarget(path, Folder(**settings, adapter="folder"), table)
+    return ManifestTarget(path, Manifest(**settings, adapter="manifest"), table)
 
 
 def _key(name: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from scoring.corrections.apply.row_search import by_name, composed, find_rows
+from scoring.corrections.apply.row_search import find_rows, left_out
 from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.target_lock import held, lock_path
 from scoring.corrections.label_patch import apply_patch, check_patch, read_patch
@@ -40,15 +40,14 @@ def _applied(patch: pd.DataFrame, target: Target) -> pd.DataFrame:
         }
     ).astype(TEXT)
     _, report = apply_patch(patch, labels)
-    before = {composed(name) for name in target.left_out}
-    gone = [example for example in patch["example_id"] if example not in place and by_name(example, before) is not None]
-    gone = report["example_id"].isin(gone) & (patch["disposition"] == "exclude").to_numpy()
+    gone = report["example_id"].isin(left_out(patch["example_id"], target))
+    gone &= (patch["disposition"] == "exclude").to_numpy()
     report.loc[gone, ["outcome", "reason"]] = ["excluded", "an earlier patch already excluded it"]
     outcomes = report.set_index("example_id")["outcome"]
     new = patch.set_index("example_id")["new_label"]
     now = labels.set_index("example_id")["label"]
     relabelled = {place[one]: new[one] for one in outcomes.index[outcomes == "relabelled"] if now[one] != new[one]}
-    excluded = [place[one] for one in outcomes.index[outcomes == "excluded"] if one in place]
+    excluded = {place[one]: one for one in outcomes.index[outcomes == "excluded"] if one in place}
     refused, notes = target.change(relabelled, excluded)
     names = {row: example for example, row in place.items()}
     for row, reason in refused.items():
