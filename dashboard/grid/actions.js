@@ -33,7 +33,8 @@ export function act(host, name, value) {
   const seconds = targets.length === 1 ? Math.round((Date.now() - host.since) / 10) / 100 : null;
   const opened = host.exampleDialog.isOpen;
   const map = opened ? host.exampleDialog.map : Boolean(host.viewport?.map);
-  const shown = new Map(targets.map(({ cell }) => [cell.id, host.onScreen(cell.id)]));
+  const seen = (/** @type {string} */ id) => Math.max(host.onScreen(id), host.exampleDialog.onScreen(id));
+  const shown = new Map(targets.map(({ cell }) => [cell.id, seen(cell.id)]));
   const viewing = (/** @type {Cell} */ { id }) => ({ seconds, opened, map, on_screen: shown.get(id) ?? 0 });
   return then(eventsFor(host, targets, name, value, viewing), (events) => {
     if (events?.length) hub.record(events, host);

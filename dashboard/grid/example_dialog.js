@@ -7,6 +7,7 @@ import { address, reason, request } from "./http.js";
 import { readInfluence, strips } from "./influential_examples.js";
 import { fieldTakes, isHeld } from "./keys.js";
 import { paintThumbs } from "./thumbnails.js";
+import { TimeOnScreen } from "./time_on_screen.js";
 import { actions, UNDO } from "./verdicts.js";
 import { Viewport } from "./viewport.js";
 
@@ -27,10 +28,16 @@ export class ExampleDialog {
     this.guest = null;
     /** What was open before the guest. @type {{cell: Cell, guest: Guest | null}[]} */
     this.trail = [];
-    this.viewport = new Viewport(host, () => this.drawTools());
+    this.time = new TimeOnScreen();
+    this.viewport = new Viewport(
+      host,
+      () => this.drawTools(),
+      (cell) => this.pictureCame(cell),
+    );
     this.side = el("div", { class: "hl-side", tabindex: "0", "aria-label": "Facts about this example" });
     this.influence = el("div", { class: "hl-both" });
     this.title = el("h2", {});
+    this.message = el("span", { class: "hl-message hl-long", role: "status" });
     this.decided = el("div", { class: "hl-decided" });
     this.backButton = button("Back", null, () => this.back(), { hidden: true });
     const tool = (/** @type {string} */ title, /** @type {string} */ key, /** @type {() => unknown} */ click) =>
@@ -54,6 +61,7 @@ export class ExampleDialog {
         this.title,
         this.step(1, "→", "Next example"),
         el("span", { class: "hl-gap" }),
+        this.message,
         this.backButton,
         this.mapButton,
         this.zoomButton,
@@ -65,8 +73,48 @@ export class ExampleDialog {
     );
     dialog.addEventListener("keydown", (event) => this.key(event));
     dialog.addEventListener("click", (event) => event.target === dialog && dialog.close());
-    dialog.addEventListener("close", () => this.host.dialogClosed());
+    dialog.addEventListener("close", () => this.closed());
     return dialog;
+  }
+
+  /** What was held for this example is for no other one. */
+  closed() {
+    this.leave();
+    this.host.dialogClosed();
+  }
+
+  /** The opened example goes: its clock stops, and a key that waited for it is forgotten. */
+  leave() {
+    this.host.held.drop();
+    if (this.cell) this.time.stop(this.cell.id);
+  }
+
+  /** Something of the opened example can be seen: its clock starts, and the key that waited for it acts.
+   * @param {Cell} cell */
+  pictureCame(cell) {
+    if (this.guest) this.host.since = Date.now();
+    this.time.start(cell.id);
+    this.host.held.releaseSoon();
+  }
+
+  /** Seconds that an example was on screen in this dialog. @param {string} id */
+  onScreen(id) {
+    return this.time.seconds(id);
+  }
+
+  /** Shows what the bar says: it lies under this dialog. @param {string} text */
+  showMessage(text) {
+    this.message.textContent = this.isOpen ? text : "";
+    this.message.title = text;
+  }
+
+  /** What is not on screen yet; null where keys may act. */
+  get missing() {
+    return this.viewport.isVisible ? null : "The picture";
+  }
+
+  remove() {
+    this.time.end();
   }
 
   get isOpen() {
@@ -153,6 +201,7 @@ export class ExampleDialog {
   /** @param {Cell} cell */
   async show(cell) {
     const last = this.trail.at(-1);
+    if (this.cell !== cell) this.leave();
     this.cell = cell;
     this.title.textContent = cell.id;
     this.title.title = cell.id;

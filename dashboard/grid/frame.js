@@ -8,6 +8,7 @@
 import { content, smoothen } from "./cells.js";
 import { whole } from "./contents.js";
 import { el } from "./dom.js";
+import { isDrawn } from "./drawn.js";
 import { address } from "./http.js";
 import { draw, readValues } from "./window_level.js";
 
@@ -67,9 +68,6 @@ export class DecodedPictures {
     return image && isDrawn(image) ? image : null;
   }
 }
-
-/** Whether an image has its pixels. @param {HTMLImageElement} image */
-const isDrawn = (image) => image.complete && image.naturalWidth > 0;
 
 /** @param {Cell} cell */
 const isNoPicture = (cell) => (cell.text !== undefined && cell.text !== null) || Boolean(cell.rows);

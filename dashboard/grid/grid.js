@@ -7,6 +7,7 @@ import { drawCell, paint } from "./cells.js";
 import { legend } from "./dialogs.js";
 import { closest, el } from "./dom.js";
 import { ExampleDialog } from "./example_dialog.js";
+import { HeldAction } from "./held_action.js";
 import { actionKey, fieldTakes, isHeld, presses } from "./keys.js";
 import { TimeOnScreen } from "./time_on_screen.js";
 import { Toolbar } from "./toolbar.js";
@@ -69,6 +70,7 @@ export class Grid {
       this.layer,
     );
     parent.append(this.root);
+    this.held = new HeldAction(this);
     this.exampleDialog = new ExampleDialog(this);
     this.timeOnScreen = new TimeOnScreen();
     this.sizes = new ResizeObserver(() => this.fit());
@@ -114,6 +116,7 @@ export class Grid {
     this.sizes.disconnect();
     clearTimeout(this.later);
     this.timeOnScreen.end();
+    this.exampleDialog.remove();
     this.root.remove();
   }
 
@@ -341,9 +344,15 @@ export class Grid {
     return entry ? [entry] : [];
   }
 
+  /** What an opened example still lacks on screen. Cells wait for nothing: their evidence says how long they were
+   * seen. */
+  get missing() {
+    return this.exampleDialog.isOpen ? this.exampleDialog.missing : null;
+  }
+
   /** @param {string} name @param {string} [value] */
   act(name, value) {
-    return act(this, name, value);
+    return this.held.takes(name, value) ? undefined : act(this, name, value);
   }
 
   /** Seconds that an example has been on screen. @param {string} id */

@@ -7,6 +7,7 @@
 import { eventsFor } from "./actions.js";
 import { heading, open } from "./dialogs.js";
 import { button, closest, el } from "./dom.js";
+import { whenDrawn } from "./drawn.js";
 import { plural } from "./format.js";
 import { reason } from "./http.js";
 import { isHeld, plainKey } from "./keys.js";
@@ -142,10 +143,12 @@ class Preview {
 
   /** @param {Cell} member */
   showLarge(member) {
-    this.opened.add(member.id);
     const image = thumb(this.session, member, () => this.large.replaceChildren(), { label: "close" });
     this.large.replaceChildren(image);
-    this.draw();
+    whenDrawn(image, () => {
+      if (image.isConnected) this.opened.add(member.id);
+      this.draw();
+    });
   }
 
   /**

@@ -173,6 +173,7 @@ export class Session {
   remove() {
     this.clock.end();
     this.timeOnScreen.end();
+    this.exampleDialog.remove();
     this.root.remove();
   }
 
@@ -213,7 +214,7 @@ export class Session {
     if (this.onStage !== cell.id) return;
     this.since = Date.now();
     this.timeOnScreen.start(cell.id);
-    if (this.held.action) setTimeout(() => this.held.release(), 0);
+    this.held.releaseSoon();
   }
 
   /** What can wait until the picture is painted. @param {Target} entry */
@@ -272,7 +273,7 @@ export class Session {
     if (isRead) this.readFacts();
   }
 
-  /** Seconds that an example was large on screen, or in the dialog that shows it. @param {string} id */
+  /** Seconds that an example was large on screen. @param {string} id */
   onScreen(id) {
     return this.timeOnScreen.seconds(id);
   }
@@ -329,6 +330,13 @@ export class Session {
   targets() {
     const entry = (this.exampleDialog.isOpen && this.exampleDialog.guest) || this.cells[this.focus];
     return entry ? [entry] : [];
+  }
+
+  /** What is not on screen yet; null where keys may act. */
+  get missing() {
+    if (this.exampleDialog.isOpen) return this.exampleDialog.missing;
+    if (this.isBringingBack) return "The undone example";
+    return this.here && !this.viewport.isVisible ? "The picture" : null;
   }
 
   /** @param {string} name @param {string} [value] @returns {unknown} */

@@ -1,4 +1,6 @@
-// How long each example has really been on screen: at least half of it in view, in a visible window.
+// How long each example has really been on screen: at least half of it in view, its picture drawn, in a visible window.
+
+import { whenDrawn } from "./drawn.js";
 
 export class TimeOnScreen {
   /** @param {Element | null} [root] the element that scrolls, null for the window */
@@ -9,6 +11,10 @@ export class TimeOnScreen {
     this.since = new Map();
     /** @type {WeakMap<Element, string>} */
     this.names = new WeakMap();
+    /** Nodes that show their example. @type {WeakSet<Element>} */
+    this.drawn = new WeakSet();
+    /** By id, its nodes in view: an example may lie in several places. @type {Map<string, Set<Element>>} */
+    this.inView = new Map();
     this.visible = document.visibilityState === "visible";
     this.observer = new IntersectionObserver((entries) => this.notice(entries), { root, threshold: 0.5 });
     this.visibilityChanged = () => this.setVisible(document.visibilityState === "visible");
@@ -19,6 +25,10 @@ export class TimeOnScreen {
   watch(node, id) {
     this.names.set(node, id);
     this.observer.observe(node);
+    whenDrawn(node, () => {
+      this.drawn.add(node);
+      this.count(id);
+    });
   }
 
   /** @param {IntersectionObserverEntry[]} entries */
@@ -26,9 +36,20 @@ export class TimeOnScreen {
     for (const { target, isIntersecting } of entries) {
       const id = this.names.get(target);
       if (id === undefined) continue;
-      if (isIntersecting && target.isConnected) this.start(id);
-      else this.stop(id);
+      const nodes = this.inView.get(id) ?? new Set();
+      if (isIntersecting && target.isConnected) nodes.add(target);
+      else nodes.delete(target);
+      if (nodes.size) this.inView.set(id, nodes);
+      else this.inView.delete(id);
+      this.count(id);
     }
+  }
+
+  /** Lets the clock of an example run while any of its nodes is in view and drawn. @param {string} id */
+  count(id) {
+    const isSeen = [...(this.inView.get(id) ?? [])].some((node) => this.drawn.has(node));
+    if (isSeen) this.start(id);
+    else this.stop(id);
   }
 
   /** @param {string} id */
@@ -65,6 +86,7 @@ export class TimeOnScreen {
   /** Nothing is on screen any more. */
   clear() {
     this.observer.disconnect();
+    this.inView.clear();
     for (const id of [...this.since.keys()]) this.stop(id);
   }
 

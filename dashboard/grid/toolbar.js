@@ -72,9 +72,15 @@ export class Toolbar {
     this.message.textContent = text;
     this.message.title = text;
     this.message.classList.toggle("hl-long", text.length > LONG);
+    this.host.exampleDialog.showMessage(text);
     this.announce(text);
     clearTimeout(this.fade);
-    this.fade = setTimeout(() => (this.message.textContent = ""), SHOWN_FOR);
+    this.fade = setTimeout(() => this.clearMessage(), SHOWN_FOR);
+  }
+
+  clearMessage() {
+    this.message.textContent = "";
+    this.host.exampleDialog.showMessage("");
   }
 
   /** @param {string} text */

@@ -3,6 +3,7 @@
 import type { DecisionStore } from "./decision_store.js";
 import type { ExampleDialog } from "./example_dialog.js";
 import type { EventQueue } from "./event_queue.js";
+import type { HeldAction } from "./held_action.js";
 import type { Hub } from "./hub.js";
 import type { Toolbar } from "./toolbar.js";
 import type { Viewport } from "./viewport.js";
@@ -400,6 +401,9 @@ export interface Host {
   act(name: string, value?: string): unknown;
   targets(): Target[];
   onScreen(id: string): number;
+  held: HeldAction;
+  /** What is not on screen yet, so that keys wait for it. */
+  readonly missing: string | null;
   follow(cells: Cell[]): void;
   openGuest(cell: Cell, cells: Cell[]): void;
   moveTo(at: number, options?: { reveal?: boolean }): boolean;
