@@ -209,6 +209,8 @@ class Audit:
     def run_names(self) -> list[str]:
         """Configured runs in the order of audit.toml, then those that only have files."""
         named = list(self.config.get("run", {}))
+        for left in (self.root / "runs").glob(".*.old"):
+            Run(left.name[1:-4], self.root).put_back()
         on_disk = sorted(path.parent.name for path in (self.root / "runs").glob("[!.]*/run.json"))
         return named + [name for name in on_disk if name not in named]
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import BlobStore, read_json, remove_abandoned, write_json
+from scoring.audit.storage import BlobStore, read_json, read_metadata, remove_abandoned, write_json
 
 
 def can_name_run(name: str) -> bool:
@@ -46,19 +46,28 @@ class Run:
     @contextlib.contextmanager
     def replaced(self) -> Iterator[Run]:
         """A run to write files into, which takes this one's place, old files and all, when the block ends well."""
+        self.put_back()
         new, old = (Run(f".{self.name}.{word}", self.root) for word in ("partial", "old"))
-        if old.folder.is_dir() and not self.folder.is_dir():  # a command was killed between the two renames below
-            old.folder.rename(self.folder)
-        for run in (new, old):
-            shutil.rmtree(run.folder, ignore_errors=True)
-        try:
-            yield new
-            if self.folder.is_dir():
-                self.folder.rename(old.folder)
-            new.folder.rename(self.folder)
-        finally:
+        with self._locked(self.root / "runs" / f".{self.name}.lock", 0.0):
             for run in (new, old):
                 shutil.rmtree(run.folder, ignore_errors=True)
+            try:
+                yield new
+                if self.folder.is_dir():
+                    self.folder.rename(old.folder)
+                new.folder.rename(self.folder)
+            finally:
+                for run in (new, old):
+                    shutil.rmtree(run.folder, ignore_errors=True)
+
+    def put_back(self) -> None:
+        """Give a run its name back whose replacement was killed between its two renames."""
+        old = Run(f".{self.name}.old", self.root).folder
+        if self.folder.is_dir() or not old.is_dir():
+            return
+        with contextlib.suppress(HardlookError, OSError):  # another command is between them, or the disk is read-only
+            with self._locked(self.root / "runs" / f".{self.name}.lock", 0.0):
+                old.rename(self.folder)
 
     @property
     def record_path(self) -> Path:
@@ -93,6 +102,11 @@ class Run:
     def influence_path(self) -> Path:
         """Per example (r,) influence embedding."""
         return self.vectors_path("influence")
+
+    @property
+    def import_path(self) -> Path:
+        """Which table is being imported; it is gone once the run is scored."""
+        return self.folder / "importing.json"
 
     @property
     def factors_path(self) -> Path:
@@ -189,6 +203,12 @@ class Run:
         """Summary and opponents of one slicing."""
         return self.slices_folder / f"{name}.json"
 
+    def slicing_summary(self, name: str) -> dict[str, Any]:
+        """The summary of one slicing: the one kept with its members, which no kill can part from them; slicings of
+        earlier versions have it beside them."""
+        kept = read_metadata(self.slices_path(name)).get("summary") if self.slices_path(name).is_file() else None
+        return kept or read_json(self.slices_summary_path(name), {})
+
     def cut_path(self, key: str) -> Path:
         """The path of one decision plane, by its arguments."""
         return self.folder / "cuts" / f"{key}.json"
@@ -233,10 +253,17 @@ class Run:
     @contextlib.contextmanager
     def lock(self, wait: float = 0.0) -> Iterator[None]:
         """Hold the run for writing. A second writer waits ``wait`` seconds, then leaves with a clear error."""
+        with self._locked(self.folder / ".lock", wait):
+            remove_abandoned(self.folder)
+            yield
+
+    @contextlib.contextmanager
+    def _locked(self, path: Path, wait: float) -> Iterator[None]:
+        """Hold a lock of this run."""
         from filelock import FileLock, Timeout
 
-        self.folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.folder / ".lock", timeout=wait)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(path, timeout=wait)
         try:
             lock.acquire()
         except Timeout as error:
@@ -245,7 +272,6 @@ class Run:
                 "this command again (finished work is not repeated)"
             ) from error
         try:
-            remove_abandoned(self.folder)
             yield
         finally:
             lock.release()

@@ -26,7 +26,7 @@ import pyarrow.ipc as ipc
 import pyarrow.parquet as pq
 
 from scoring.audit.arrow_rows import ArrowRows
-from scoring.audit.atomic import ABANDONED, atomic_path, remove_abandoned, remove_abandoned_of
+from scoring.audit.atomic import ABANDONED, atomic_path, remove_abandoned, remove_abandoned_of, scratch_folder
 from scoring.audit.blobs import BlobStore, write_arrow
 from scoring.audit.errors import HardlookError, first_line
 from scoring.audit.readable import readable
@@ -50,6 +50,7 @@ __all__ = [
     "readable",
     "remove_abandoned",
     "remove_abandoned_of",
+    "scratch_folder",
     "vectors_metadata",
     "verify",
     "write_json",

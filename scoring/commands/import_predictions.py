@@ -12,6 +12,7 @@ from scoring.commands.console import add_command, audit_argument, read_data
 from scoring.commands.score import score_audit
 
 if TYPE_CHECKING:
+    from scoring.audit import Audit
     from scoring.commands.console import Commands
 
 
@@ -54,23 +55,35 @@ def import_predictions(options: argparse.Namespace) -> int:
     read_data(audit)
     run = imported_predictions.audit_run(audit, options.run)
     with run.lock() if run.folder.is_dir() else contextlib.nullcontext():
-        found = imported_predictions.import_predictions(
-            audit,
-            options.run,
-            path,
-            id_column=options.id_column,
-            out_of_fold=options.out_of_fold,
-            overwrite=options.overwrite,
-        )
-    accuracy = "" if found["accuracy"] is None else f", accuracy {found['accuracy']:.1%} on the labelled examples"
-    features = f" and {found['features']} features each" if found["features"] else ""
-    print(f"  imported {found['examples']:,} of {found['of']:,} examples{features} as run {options.run!r}{accuracy}")
-    if found["examples"] < found["of"]:
-        print(f"  {found['of'] - found['examples']:,} examples are not in the file and get null scores")
+        known = path, options.id_column, options.out_of_fold
+        if not options.overwrite and imported_predictions.is_unfinished(audit, run, *known):
+            print(f"  run {options.run!r} was imported from this file by a command that was stopped; its scores go on")
+        else:
+            _import(audit, options)
     options.device, options.only = "cpu", None
     score_audit(audit, audit.run(options.run), options)
+    run.import_path.unlink(missing_ok=True)
     print(
         f"next: hardlook dashboard {options.audit}"
         + ("" if audit.run().name == options.run else f", run {options.run} (to score it again: --run {options.run})")
     )
     return 0
+
+
+def _import(audit: Audit, options: argparse.Namespace) -> None:
+    """Import the table and say what it holds."""
+    from scoring.pipeline.imported_predictions import import_predictions
+
+    found = import_predictions(
+        audit,
+        options.run,
+        Path(options.file),
+        id_column=options.id_column,
+        out_of_fold=options.out_of_fold,
+        overwrite=options.overwrite,
+    )
+    accuracy = "" if found["accuracy"] is None else f", accuracy {found['accuracy']:.1%} on the labelled examples"
+    features = f" and {found['features']} features each" if found["features"] else ""
+    print(f"  imported {found['examples']:,} of {found['of']:,} examples{features} as run {options.run!r}{accuracy}")
+    if found["examples"] < found["of"]:
+        print(f"  {found['of'] - found['examples']:,} examples are not in the file and get null scores")

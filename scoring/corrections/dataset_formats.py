@@ -15,11 +15,9 @@ cleanlab's table. File names are those of ``file_names``, never a class or an id
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +26,10 @@ import pandas as pd
 
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import atomic_path, read_table, remove_abandoned_of, write_json
+from scoring.audit.storage import atomic_path, read_table, write_json
 from scoring.corrections.file_names import file_names
 from scoring.corrections.label_patch import corrected_labels, neutralise
+from scoring.corrections.whole_folders import all_or_none, new_folder, replaced
 from scoring.data.images import is_npy, is_png
 from scoring.queue.order import default_order, suggestions, suspicion
 from scoring.reviews import ReviewLog
@@ -72,42 +71,13 @@ def export_as(fmt: str, audit: Audit, run: Run | None, log: ReviewLog, out: Path
     if fmt == "fiftyone":
         return [fiftyone(audit, part, Path(out) / f"fiftyone-{split}") for split, part in kept.items()]
     paths = [Path(out) / split for split in kept]
-    with _all_or_none(paths) as work:
+    with all_or_none(paths) as work:
         for split, part in kept.items():
             if fmt == "imagefolder":
                 image_folder(audit, part, work / split, copy=copy)
             else:
                 huggingface(audit, part, work / split)
     return paths
-
-
-@contextlib.contextmanager
-def _all_or_none(paths: Sequence[Path]) -> Iterator[Path]:
-    """A hidden folder beside ``paths`` in which to make them; they are renamed into place when all of them stand."""
-    for path in paths:
-        _refuse(path)
-    if not paths:
-        raise HardlookError("no labelled example can be read; there is nothing to export")
-    work = _new_folder(paths[0])
-    try:
-        yield work
-        for path in paths:
-            os.rename(work / path.name, path)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
-
-
-def _refuse(path: Path) -> None:
-    if path.exists():
-        raise HardlookError(f"{path} already exists; remove it, or give another --out")
-
-
-def _new_folder(path: Path) -> Path:
-    """A folder beside ``path`` to fill; renamed to it at the end."""
-    _refuse(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned_of(path)
-    return Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
 
 
 def _files(audit: Audit, rows: pd.DataFrame) -> Iterator[tuple[Any, Path | bytes, str]]:
@@ -143,7 +113,7 @@ def image_folder(audit: Audit, rows: pd.DataFrame, path: Path, *, copy: bool = F
     A class whose name can be no folder's gets another one; ``classes.json`` then says which class each folder holds.
     """
     folders = class_folders(audit, rows)
-    work = _new_folder(path)
+    work = new_folder(path)
     try:
         for row, original, name in _files(audit, rows):
             target = work / folders[row.label] / name
@@ -186,7 +156,7 @@ def huggingface(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
     made = made.cast_column("image", datasets.Image())
     for name in ("label", "label_original"):
         made = made.cast_column(name, datasets.ClassLabel(names=classes))
-    work = _new_folder(path)
+    work = new_folder(path)
     try:
         made.save_to_disk(work)
         os.chmod(work, 0o755)
@@ -262,7 +232,7 @@ def fiftyone(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
     places: dict[str, str] = {}
     labels: dict[str, int] = {}
     before: dict[str, int] = {}
-    with _replaced(path, ("data", "data.json", "labels.json", "labels_original.json")) as work:
+    with replaced(path, ("data", "data.json", "labels.json", "labels_original.json")) as work:
         for row, original, name in _files(audit, rows):
             file = Path("data") / folders[row.label] / name
             if isinstance(original, bytes):
@@ -274,26 +244,3 @@ def fiftyone(audit: Audit, rows: pd.DataFrame, path: Path) -> Path:
         write_json(work / "labels.json", {"classes": audit.classes, "labels": labels})
         write_json(work / "labels_original.json", {"classes": audit.classes, "labels": before})
     return path
-
-
-@contextlib.contextmanager
-def _replaced(path: Path, own: Sequence[str]) -> Iterator[Path]:
-    """A hidden folder to fill, which takes the place of ``path`` and its earlier export when the block ends well.
-
-    own: the names that an export has; a folder that holds others is not replaced.
-    """
-    others = sorted({one.name for one in path.iterdir()} - {*own}) if path.is_dir() else []
-    if others:
-        raise HardlookError(f"{path} holds {others[0]!r}, which is of no export; move it, or give another --out")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    remove_abandoned_of(path)
-    work, old = (Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")) for _ in "no")
-    try:
-        yield work
-        os.chmod(work, 0o755)
-        if path.is_dir():
-            os.rename(path, old)
-        os.rename(work, path)
-    finally:
-        for left in (work, old):
-            shutil.rmtree(left, ignore_errors=True)

@@ -31,7 +31,7 @@ import pyarrow as pa
 import scoring
 from scoring.audit import Audit, Run, can_name_run
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_table, write_json, write_table, write_vectors
+from scoring.audit.storage import read_json, read_table, write_json, write_table, write_vectors
 from scoring.audit.user_code import close_names
 from scoring.data.adapters.text_tables import read_text_table
 from scoring.data.examples import read_examples
@@ -203,9 +203,10 @@ def import_predictions(
     logits = _spread(at, len(ids), np.log(np.maximum(found.probabilities, SMALLEST)))
     table = predictions_table(examples, logits, audit.classes)
     correct = table["correct"].to_pandas().dropna()
+    table_of = table_facts(path, id_column, out_of_fold)
     facts = {
         "file": Path(path).name,
-        "sha256": hashlib.sha256(Path(path).read_bytes()).hexdigest(),
+        "sha256": table_of["sha256"],
         "examples": len(at),
         "of": len(ids),
         "out_of_fold": out_of_fold,
@@ -219,8 +220,25 @@ def import_predictions(
             write_vectors(run.features_path, ids, _spread(at, len(ids), found.features))
         if out_of_fold:
             write_vectors(run.out_of_fold_path, ids, _spread(at, len(ids), found.probabilities))
+        write_json(run.import_path, table_of)
         write_json(run.record_path, {"name": name, "imported": facts, "versions": {"hardlook": scoring.__version__}})
     return facts
+
+
+def table_facts(path: Path, id_column: str, out_of_fold: bool) -> dict[str, Any]:
+    """What an import is of: the table's content, and how it is read."""
+    content = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    return {"sha256": content, "id_column": id_column, "out_of_fold": out_of_fold}
+
+
+def is_unfinished(audit: Audit, run: Run, path: Path, id_column: str, out_of_fold: bool) -> bool:
+    """Returns whether this table was imported as the run over these examples, by a command that was killed before all
+    scores were computed."""
+    if run.name not in audit.run_names() or read_json(run.import_path) != table_facts(path, id_column, out_of_fold):
+        return False
+    examples = read_examples(audit)
+    ids = examples.loc[examples["problem"].isna(), "example_id"].tolist()
+    return read_table(run.predictions_path, ["example_id"])["example_id"].to_pylist() == ids
 
 
 def audit_run(audit: Audit, name: str) -> Run:

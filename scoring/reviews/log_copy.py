@@ -23,6 +23,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from scoring.audit.errors import HardlookError
+from scoring.audit.storage import remove_abandoned_of, scratch_folder
 from scoring.reviews.event_store import event_table, lock_appends, log_table, meeting_table, open_engine
 from scoring.reviews.log_database import explained, file_path, parse_url, writing
 
@@ -45,6 +46,7 @@ def back_up(url: str | Path, file: Path) -> LogCopy:
     Raises ``HardlookError`` if there is no log, or if the file exists: a backup never replaces another one.
     """
     file = file.absolute()
+    remove_abandoned_of(file)
     if file.exists():
         raise HardlookError(f"{file} exists already; a backup replaces nothing, give another name")
     if not file.parent.is_dir():
@@ -103,8 +105,8 @@ def restore(file: Path, url: str | Path, audit: str) -> LogCopy:
     address = parse_url(url)
     if address.get_backend_name() == "sqlite":
         _set_aside(file_path(address.database or ""))
-    with tempfile.TemporaryDirectory() as folder:
-        own = Path(folder, "log.sqlite")  # a copy, because an old schema is migrated before its rows are read
+    with scratch_folder(Path(tempfile.gettempdir(), "hardlook-restore")) as folder:
+        own = folder / "log.sqlite"  # a copy, because an old schema is migrated before its rows are read
         shutil.copyfile(file, own)
         source, target = open_engine(own), open_engine(url)
         try:
@@ -119,8 +121,8 @@ def restore(file: Path, url: str | Path, audit: str) -> LogCopy:
 @contextlib.contextmanager
 def _appearing(file: Path) -> Iterator[Path]:
     """Yields a temporary file that appears under its name, whole and on the disk, when the block ends."""
-    part = file.with_name(f".{file.name}.{secrets.token_hex(4)}.part")
-    try:
+    with scratch_folder(file) as folder:
+        part = folder / file.name
         yield part
         with part.open("rb") as written:
             os.fsync(written.fileno())
@@ -130,9 +132,6 @@ def _appearing(file: Path) -> Iterator[Path]:
             raise HardlookError(f"{file} appeared meanwhile; a backup replaces nothing, give another name") from None
         except OSError:  # a file system without links
             os.rename(part, file)
-    finally:
-        for ending in ("", *BESIDE):
-            part.with_name(part.name + ending).unlink(missing_ok=True)
 
 
 def _copy_pages(url: str | Path, part: Path) -> None:

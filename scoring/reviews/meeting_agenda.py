@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from scoring.audit import Run
-from scoring.audit.storage import read_json
 from scoring.reviews.review_log import ReviewLog
 from scoring.reviews.verdicts import verdicts_by_label_status
 
@@ -85,7 +84,7 @@ def _slices(run: Run | None, most: int, blind: Collection[str], hidden: frozense
     if run is None:
         return []
     for name in run.slicing_names():
-        summary = read_json(run.slices_summary_path(name), {})
+        summary = run.slicing_summary(name)
         if summary.get("settings", {}).get("split") in blind:
             continue
         for one in summary.get("slices", []):

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from scoring.audit.storage import scratch_folder
 from scoring.reviews.log_database import file_path, parse_url
 from scoring.reviews.log_file import LogUnavailable
 from scoring.reviews.review_log import ReviewLog
@@ -33,8 +34,8 @@ def open_for_reading(url: str | Path, audit: str | None = None) -> Iterator[Revi
         with ReviewLog.open(url, audit=audit) as log:
             yield log
         return
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder, file.name)
+    with scratch_folder(Path(tempfile.gettempdir(), "hardlook-log")) as folder:
+        copy = folder / file.name
         _copy(file, copy)
         with ReviewLog.open(copy, audit=audit) as log:
             yield log

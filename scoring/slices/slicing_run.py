@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_json, read_table, read_vectors, write_json, write_table
+from scoring.audit.storage import read_table, read_vectors, write_json, write_table
 from scoring.slices.infembed import (
     distances_to_centres,
     find_slices,
@@ -103,6 +103,7 @@ def slice_run(audit: Audit, run: Run, settings: SliceSettings, name: str | None 
     everything = embedded(audit, run)
     found = find(everything, settings)
     name = checked_name(name or settings.method)
+    summary = summarise(everything, found, settings)
     write_table(
         run.slices_path(name),
         pa.table(
@@ -112,9 +113,8 @@ def slice_run(audit: Audit, run: Run, settings: SliceSettings, name: str | None 
                 "distance": pa.array(found["distance"], pa.float32(), from_pandas=True),
             }
         ),
-        {"settings": asdict(settings)},
+        {"settings": asdict(settings), "summary": summary},
     )
-    summary = summarise(everything, found, settings)
     write_json(run.slices_summary_path(name), summary)
     return summary
 
@@ -243,4 +243,4 @@ def read_slicing(run: Run, name: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     """A kept slicing: its members and its summary."""
     if name not in run.slicing_names():
         raise HardlookError(f"there is no slicing {name!r}; available: {', '.join(run.slicing_names()) or 'none'}")
-    return read_table(run.slices_path(name)).to_pandas(), read_json(run.slices_summary_path(name), {})
+    return read_table(run.slices_path(name)).to_pandas(), run.slicing_summary(name)
