@@ -78,7 +78,7 @@ class Job:
         """The state in one word."""
         if self.returncode is not None:
             return "done" if self.returncode == 0 else "cancelled" if self.cancelled else "failed"
-        if self.pid is None and self.seconds < SLOWEST_START:
+        if self.pid is None and abs(self._elapsed) < SLOWEST_START:
             return "starting"
         return "running" if self.alive else "lost"
 
@@ -89,7 +89,12 @@ class Job:
 
     @property
     def seconds(self) -> float:
-        """Returns how long it has been running, or ran."""
+        """How long it has been running, or ran; 0 where the clock was set back meanwhile."""
+        return max(0.0, self._elapsed)
+
+    @property
+    def _elapsed(self) -> float:
+        """Seconds from its start to its end or now, by a clock that may have been set back."""
         end = datetime.fromisoformat(self.ended) if self.ended else datetime.now(UTC)
         return (end - datetime.fromisoformat(self.started)).total_seconds()
 

@@ -1,7 +1,7 @@
 """Real commands, killed again and again, each at another moment, then run once more to their end.
 
-``python -m tests.kills FOLDER`` reads ``FOLDER/plan.json`` (``campaign`` writes it). Each command of it runs in forked
-processes, in copies of its folder ``start``: undisturbed (``0``), killed (SIGKILL) before its nth change of a file, or
+``python -m tests.kills FOLDER…`` reads ``FOLDER/plan.json`` (``campaign`` writes it). Its command runs in forked
+processes, in copies of the folder ``start``: undisturbed (``0``), killed (SIGKILL) before its nth change of a file, or
 at a random moment. What a kill left is copied to ``n-killed``, its temporary files are made old, and the same command
 runs once more. What runs is imported once, before the forks, so that a hundred kills take seconds.
 
@@ -22,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -51,13 +51,23 @@ class Kill:
         return self.ended == -signal.SIGKILL
 
 
-def campaign(root: Path, command: Sequence[str], before: int, at_random: int, warm: Sequence[str] = ()) -> list[Kill]:
-    """Kills a command in copies of ``root/start``: ``before`` times ahead of a change of a file (of every one where
-    there are fewer), ``at_random`` times at any moment. ``@`` in the command is the copy."""
-    plan = {"command": list(command), "before": before, "at_random": at_random, "warm": list(warm)}
-    (root / "plan.json").write_text(json.dumps(plan))
+@dataclass(frozen=True)
+class Plan:
+    """How a command is killed: ``before`` times ahead of a change of a file (of every one where there are fewer),
+    ``at_random`` times at any moment. ``@`` in the command is the folder; ``warm`` is imported once."""
+
+    command: Sequence[str]
+    before: int
+    at_random: int
+    warm: Sequence[str] = ()
+
+
+def campaign(plans: Mapping[Path, Plan]) -> dict[Path, list[Kill]]:
+    """Kills commands in copies of ``root/start``, all in one process, and returns the runs of each."""
+    for root, plan in plans.items():
+        (root / "plan.json").write_text(json.dumps(vars(plan)))
     ended = subprocess.run(
-        [sys.executable, "-m", "tests.kills", root],
+        [sys.executable, "-m", "tests.kills", *plans],
         capture_output=True,
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
@@ -65,7 +75,8 @@ def campaign(root: Path, command: Sequence[str], before: int, at_random: int, wa
         timeout=3600,
     )
     assert ended.returncode == 0, ended.stderr
-    return [Kill(**one) for one in json.loads(ended.stdout)]
+    found = (json.loads(line) for line in ended.stdout.splitlines())
+    return {root: [Kill(**one) for one in kills] for root, kills in zip(plans, found, strict=True)}
 
 
 def forked(command: Sequence[str], at: int | None, copy: Path, counted: Path | None = None) -> int:
@@ -209,8 +220,9 @@ def faults(
 
 
 def main() -> None:
-    """The process that forks."""
-    sys.stdout.write(json.dumps([vars(one) for one in run_plan(Path(sys.argv[1]))]))
+    """The process that forks: one line of JSON per folder."""
+    for root in sys.argv[1:]:
+        sys.stdout.write(json.dumps([vars(one) for one in run_plan(Path(root))]) + "\n")
 
 
 if __name__ == "__main__":

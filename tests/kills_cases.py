@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,8 +21,9 @@ from scoring.audit.storage import read_json, read_table, read_vectors
 from scoring.reviews import Event, ReviewLog
 from scoring.reviews.log_copy import back_up
 
+from . import kills
 from .conftest import hardlook
-from .kills import Reader
+from .kills import Kill, Reader
 from .old_logs import write_version_1
 from .small_audits import write_small_audit
 from .synthetic import make_audit
@@ -40,7 +41,7 @@ class Case:
 
     command: tuple[str, ...]
     make: Callable[[Path], None]
-    kills: tuple[int, int] = (3, 1)
+    kills: tuple[int, int] = (2, 1)
     warm: tuple[str, ...] = ()
     mixed: Reader | None = None
     grows: str = "^$"
@@ -290,7 +291,7 @@ def export_case(kind: str, *, refuses: bool = False) -> Case:
     warm = ("scoring.commands.export", "scoring.corrections.dataset_formats", "scoring.corrections.label_patch")
     if kind == "huggingface":
         warm = (*warm, "datasets")
-    return Case(("export", "@/audit", "--format", kind, "--out", "@/out"), make, (4, 1), warm, refuses=refuses)
+    return Case(("export", "@/audit", "--format", kind, "--out", "@/out"), make, (2, 1), warm, refuses=refuses)
 
 
 TORCH = ("torch", "scoring.pipeline.score_run", "scoring.pipeline.check", "scoring.training.run_training", "cleanlab")
@@ -300,20 +301,20 @@ CASES: dict[str, Case] = {
     "slice": Case(
         ("slice", "@/audit", "--n-slices", "3"),
         sliced,
-        (6, 1),
+        (3, 1),
         ("scoring.slices.slicing_run", "sklearn.cluster"),
         mixed=slicing,
     ),
     "slice, with its map": Case(
-        ("slice", "@/audit", "--n-slices", "3"), scored, (2, 1), ("scoring.slices.slicing_run", "umap"), mixed=slicing
+        ("slice", "@/audit", "--n-slices", "3"), scored, (1, 0), ("scoring.slices.slicing_run", "umap"), mixed=slicing
     ),
-    "train": Case(("train", "@/audit", "--epochs", "2"), untrained, (4, 1), TORCH, grows=GROWS),
+    "train": Case(("train", "@/audit", "--epochs", "2"), untrained, (2, 0), TORCH, grows=GROWS),
     "train --overwrite": Case(
-        ("train", "@/audit", "--epochs", "3", "--overwrite"), trained, (4, 1), TORCH, mixed=training, grows=GROWS
+        ("train", "@/audit", "--epochs", "3", "--overwrite"), trained, (2, 0), TORCH, mixed=training, grows=GROWS
     ),
-    "convert": Case(("convert", "@/one.pt", "@/two.pt", "--trust"), pickled, (3, 1), ("scoring.models.conversion",)),
+    "convert": Case(("convert", "@/one.pt", "@/two.pt", "--trust"), pickled, (2, 0), ("scoring.models.conversion",)),
     "import-predictions": Case(
-        ("import-predictions", "@/audit", "@/p.csv"), with_predictions, (5, 1), TORCH, mixed=imported_run, grows=GROWS
+        ("import-predictions", "@/audit", "@/p.csv"), with_predictions, (2, 1), TORCH, mixed=imported_run, grows=GROWS
     ),
     "import-predictions --overwrite": Case(
         ("import-predictions", "@/audit", "@/p.csv", "--overwrite"),
@@ -324,17 +325,17 @@ CASES: dict[str, Case] = {
         grows=GROWS,
     ),
     "second-split": Case(
-        ("second-split", "@/audit", "--seeds", "1", "--epochs", "2"), ready, (3, 1), TORCH, grows=GROWS
+        ("second-split", "@/audit", "--seeds", "1", "--epochs", "2"), ready, (2, 0), TORCH, grows=GROWS
     ),
-    "self-supervise": Case(("self-supervise", "@/audit", "--epochs", "2"), ready, (3, 1), TORCH, grows=GROWS),
-    "backup": Case(("backup", "@/audit", "@/b.sqlite"), decided, (4, 2), LOG, mixed=log_rows("b.sqlite"), refuses=True),
+    "self-supervise": Case(("self-supervise", "@/audit", "--epochs", "2"), ready, (2, 0), TORCH, grows=GROWS),
+    "backup": Case(("backup", "@/audit", "@/b.sqlite"), decided, (2, 1), LOG, mixed=log_rows("b.sqlite"), refuses=True),
     "restore": Case(
-        ("restore", "@/audit", "@/backup.sqlite"), backed_up, (4, 4), LOG, mixed=log_rows("audit/reviews.sqlite")
+        ("restore", "@/audit", "@/backup.sqlite"), backed_up, (2, 1), LOG, mixed=log_rows("audit/reviews.sqlite")
     ),
     "migration of the log": Case(
-        ("export", "@/audit"), old_log, (3, 4), ("scoring.commands.export",), mixed=log_rows("audit/reviews.sqlite")
+        ("export", "@/audit"), old_log, (2, 1), ("scoring.commands.export",), mixed=log_rows("audit/reviews.sqlite")
     ),
-    "rank": Case(("rank", "@/audit"), much_decided, (5, 1), (*TORCH, "scoring.queue.suspicion")),
+    "rank": Case(("rank", "@/audit"), much_decided, (2, 1), (*TORCH, "scoring.queue.suspicion")),
     "report": Case(
         ("report", "@/audit", "-o", "@/r.html"), decided, (2, 1), ("scoring.report", "plotly.graph_objects")
     ),
@@ -343,7 +344,19 @@ CASES: dict[str, Case] = {
 }
 
 
-def make(name: str, root: Path) -> None:
-    """Writes ``root/start`` for a case, with a folder for temporary files."""
-    CASES[name].make(root / "start")
-    (root / "start" / "tmp").mkdir()
+def campaign(root: Path, kills_of: Mapping[str, tuple[int, int]]) -> dict[str, list[Kill]]:
+    """Kills commands (by name: how often before a change of a file, how often at random) under ``root/NAME``, and
+    returns the runs of each."""
+    plans = {}
+    for name, (before, at_random) in kills_of.items():
+        case, folder = CASES[name], root / name
+        case.make(folder / "start")
+        (folder / "start" / "tmp").mkdir()
+        plans[folder] = kills.Plan(case.command, before, at_random, case.warm)
+    return {folder.name: runs for folder, runs in kills.campaign(plans).items()}
+
+
+def faults(name: str, root: Path, runs: Sequence[Kill]) -> list[str]:
+    """Returns what the kills of a case broke."""
+    case = CASES[name]
+    return kills.faults(root, runs, value, case.mixed, grows=case.grows, refuses=case.refuses)

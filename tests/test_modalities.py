@@ -56,7 +56,7 @@ def test_every_score_that_needs_no_picture_is_there(which, request):
 @pytest.mark.parametrize("which", ["vectors", "texts"])
 def test_slices_and_corrected_labels_come_out_as_of_pictures(which, request, monkeypatch):
     monkeypatch.setattr(
-        "scoring.slices.slicing_run.lay_out", lambda *given: None
+        "scoring.slices.slicing_run.write_embedding_map", lambda *given: None
     )  # the map knows embeddings alone, no media
     audit = request.getfixturevalue(which)
     assert hardlook("slice", audit.root, "--n-slices", "3") == 0

@@ -41,7 +41,8 @@ def open_rows(audit: Audit, rows: Arrangement) -> Arrangement:
     """Returns the rows of a queue that the visitor has to review (``scoring.queue.assignments``), in the order to read
     them."""
     log = decisions.open_log(audit)
-    share = second_reader.share(audit, locks.held(log, datetime.now(UTC)))
+    held = locks.held(log, datetime.now(UTC), second_reader.policy(audit).lock_minutes)
+    share = second_reader.share(audit, held)
     return rows.take(share.order(rows.ids, second_reader.policy(audit).seed))
 
 
@@ -88,7 +89,7 @@ def hold(audit: Audit, ids: Sequence[str]) -> dict[str, str | None]:
     written, so that no decision is missed. Where the visitor holds them all already, nothing is written.
     """
     log, who = decisions.open_log(audit), serving().identity.name()
-    held = locks.held(log, datetime.now(UTC))
+    held = locks.held(log, datetime.now(UTC), second_reader.policy(audit).lock_minutes)
     if ids and all(held.get(one) == who for one in ids):
         holders = dict.fromkeys(ids, who)
     else:

@@ -95,7 +95,9 @@ def for_reviewer(
     consensus = log.consensus()
     settled = set(consensus.loc[consensus["status"] == "adjudicated", "example_id"])
     waiting = policy.waiting(log.decisions(), settled, splits)
-    share = Share.of(reviewer, set(consensus["example_id"]), waiting, assignees(log), locks.held(log, now))
+    share = Share.of(
+        reviewer, set(consensus["example_id"]), waiting, assignees(log), locks.held(log, now, policy.lock_minutes)
+    )
     ids = queue["example_id"].tolist()
     found = queue.iloc[share.order(ids, policy.seed)].reset_index(drop=True)
     second = found["example_id"].isin(list(share.second)).to_numpy(dtype=bool)

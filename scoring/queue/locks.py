@@ -5,7 +5,8 @@ examples gets them; of two who ask at once the database decides. Nothing is refu
 locked example is written as any other.
 
 Inputs → outputs: ids and a reviewer → who holds each. Cost: one transaction, whatever the number of ids. Limit: expiry
-is told by the clock of the server that asks.
+is told by the clock of the server that asks. A clock may be set back: a lock that ends later than twice the minutes of
+a new one is over, and nobody waits for a time that may be years away.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from scoring.reviews import ReviewLog
 from scoring.reviews.event_store import lock_table
 from scoring.reviews.log_database import explained, writing
 
+LONGEST = 24 * 60.0
+"""Minutes: the most that ``[policy] lock_minutes`` may be."""
 INSERT: dict[str, Callable[[sa.Table], sqlite.Insert | postgresql.Insert]] = {
     "sqlite": sqlite.insert,
     "postgresql": postgresql.insert,
@@ -39,7 +42,7 @@ def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minu
         {"audit": audit, "key": _key(one), "example_id": one, "reviewer": reviewer, "expires_at": until} for one in ids
     ]
     insert = INSERT[log.engine.dialect.name](lock_table)
-    free = (lock_table.c.expires_at <= micros(now)) | (lock_table.c.reviewer == reviewer)
+    free = ~_holds(now, minutes) | (lock_table.c.reviewer == reviewer)
     taken = {"reviewer": insert.excluded.reviewer, "expires_at": insert.excluded.expires_at}
     upsert = insert.on_conflict_do_update(index_elements=["audit", "key"], set_=taken, where=free)
     with explained(log.engine), writing(log.engine) as connection:
@@ -51,10 +54,10 @@ def claim(log: ReviewLog, ids: Iterable[str], reviewer: str, now: datetime, minu
         return {row.example_id: row.reviewer for row in connection.execute(held)}
 
 
-def held(log: ReviewLog, now: datetime) -> dict[str, str]:
-    """Every example that is locked now → by whom."""
+def held(log: ReviewLog, now: datetime, minutes: float = LONGEST) -> dict[str, str]:
+    """Every example that is locked now → by whom. minutes: for how long locks are made."""
     query = sa.select(lock_table.c.example_id, lock_table.c.reviewer).where(
-        lock_table.c.audit == log.audit, lock_table.c.expires_at > micros(now)
+        lock_table.c.audit == log.audit, _holds(now, minutes)
     )
     with explained(log.engine), log.engine.connect() as connection:
         return {row.example_id: row.reviewer for row in connection.execute(query)}
@@ -69,6 +72,12 @@ def let_go(log: ReviewLog, reviewer: str, ids: Iterable[str] | None = None, *, k
         mine &= lock_table.c.key.not_in(kept)
     with explained(log.engine), writing(log.engine) as connection:
         connection.execute(sa.delete(lock_table).where(mine))
+
+
+def _holds(now: datetime, minutes: float) -> sa.ColumnElement[bool]:
+    """Whether a lock is not over: it ends after now, and no later than a lock of a server whose clock is ahead."""
+    latest = micros(now + timedelta(minutes=2 * minutes))
+    return (lock_table.c.expires_at > micros(now)) & (lock_table.c.expires_at <= latest)
 
 
 def micros(moment: datetime) -> int:

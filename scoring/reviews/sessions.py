@@ -53,6 +53,8 @@ def review_session(
     times = decisions["created_at"].astype("datetime64[ns, UTC]").astype("int64").to_numpy() / 1e9
     order = np.argsort(times, kind="stable")
     times = times[order]
+    known = times <= now.timestamp() + pause  # later ones are of before the clock was set back
+    order, times = order[known], np.minimum(times[known], now.timestamp())
     if not len(times) or now.timestamp() - times[-1] > pause:
         return ReviewSession()
     gaps = np.diff(times)

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_table, read_vectors, write_json, write_table
+from scoring.audit.storage import read_metadata, read_table, read_vectors, write_json, write_table
 from scoring.slices.infembed import (
     distances_to_centres,
     find_slices,
@@ -199,9 +199,10 @@ def write_embedding_map(audit: Audit, run: Run, seed: int = 0) -> int:
     """Write UMAP coordinates of the embeddings (cosine distance), of at most 20,000 examples per split; how many.
 
     The examples are drawn by a hash of their id, so that those who stay keep their place in the draw. Nothing is done
-    where the map is newer than the embeddings.
+    where the map was made of these embeddings, which their file's time says.
     """
-    if run.map_path.is_file() and run.map_path.stat().st_mtime >= run.influence_path.stat().st_mtime:
+    of = run.influence_path.stat().st_mtime_ns
+    if run.map_path.is_file() and read_metadata(run.map_path).get("influence") == of:
         return 0
     import warnings
 
@@ -235,6 +236,7 @@ def write_embedding_map(audit: Audit, run: Run, seed: int = 0) -> int:
                 "y": pa.array(points[:, 1].astype(np.float32)),
             }
         ),
+        {"influence": of},
     )
     return len(rows)
 

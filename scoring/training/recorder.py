@@ -120,6 +120,9 @@ class Recorder:
         self._tables.open(**self._existing)
         try:
             self._open_checkpoints()
+            recorded = self.run.record().get("trainings", {}).get(self.training, {}).get("epochs", [])
+            if self.epochs and recorded != self.epochs:  # a training was killed between an epoch and its record
+                self._write_record()
         except BaseException:
             self._tables.close()
             raise

@@ -12,6 +12,7 @@ from __future__ import annotations
 import copy
 import inspect
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -59,6 +60,7 @@ def train_run(
     if not overwrite:
         if _complete(run, settings):
             done = _recorded_epochs(run)
+            _state_path(run).unlink(missing_ok=True)  # of a training that was killed at its very end
             return f"run {run.name!r} is already trained ({done} epochs); --overwrite trains it again"
         resume = _may_continue(run, settings, resume)
     chosen = choose_device(device)
@@ -161,7 +163,7 @@ def _train(
     own = {key: value for key, value in settings.items() if key in inspect.signature(fit).parameters}
     if "augment" in own:
         own["augment"] = load_callable(own["augment"], audit.root)
-    state = run.parts_folder("training") / "state.pt"
+    state = _state_path(run)
     if progress is None:
         fit(model, data, recorder=recorder, state=state, **own)
         return
@@ -204,6 +206,11 @@ def _note_settings(run: Run, settings: dict[str, Any]) -> None:
     run.add_to_record(training=_facts(settings))
 
 
+def _state_path(run: Run) -> Path:
+    """What a training keeps to go on with."""
+    return run.parts_folder("training") / "state.pt"
+
+
 def _recorded_epochs(run: Run) -> int:
     return len(run.dynamics_files("main"))
 
@@ -214,8 +221,10 @@ def _noted(run: Run, settings: dict[str, Any]) -> bool:
 
 
 def _complete(run: Run, settings: dict[str, Any]) -> bool:
-    """Returns whether these settings were trained to their end."""
-    return _noted(run, settings) and _recorded_epochs(run) >= settings.get("epochs", 1)
+    """Returns whether these settings were trained to their end, by the record, which is written after each epoch's
+    files."""
+    known = run.record().get("trainings", {}).get("main", {}).get("epochs", run.dynamics_files("main"))
+    return _noted(run, settings) and len(known) >= settings.get("epochs", 1)
 
 
 def _may_continue(run: Run, settings: dict[str, Any], resume: bool) -> bool:

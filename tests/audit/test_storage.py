@@ -70,7 +70,7 @@ def test_what_killed_writers_of_one_file_left_goes_after_an_hour_and_nothing_els
     folder.mkdir()
     for path in (left, young, other, folder / "inside.png", tmp_path / "a[1]"):
         path.write_text("half")
-    for path in (left, folder, other):
+    for path in (left, folder / "inside.png", folder, other):
         os.utime(path, (time.time() - ABANDONED - 60,) * 2)
     remove_abandoned_of(tmp_path / "a[1]")
     assert {path.name for path in tmp_path.iterdir()} == {".a[1].z.partial", ".a1.x.partial", "a[1]"}

@@ -86,7 +86,7 @@ def test_bad_settings_of_slices_are_refused_and_nothing_is_written(sample_copy, 
 @pytest.fixture
 def no_map(monkeypatch):
     """Slices without their map: UMAP compiles itself for a long time, and makes no slice."""
-    monkeypatch.setattr("scoring.slices.slicing_run.lay_out", lambda *given: None)
+    monkeypatch.setattr("scoring.slices.slicing_run.write_embedding_map", lambda *given: None)
 
 
 def test_a_test_set_without_errors_has_no_slice_and_is_told_so(sample_copy, capsys, monkeypatch, no_map):

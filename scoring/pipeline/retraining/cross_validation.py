@@ -28,6 +28,7 @@ def cross_validate(context: Context, folds: int, *, epochs: int | None = None) -
     ids = work.examples["example_id"].tolist()
     key = digest([work.key, ids, np.asarray(work.data.labels).tolist(), fold.tolist(), context.audit.seed])
     if path.is_file() and vectors_metadata(path).get("key") == key:
+        work.forget(*(f"fold-{number}" for number in range(folds)))
         return f"out-of-fold probabilities of {len(ids):,} examples exist already"
     if "weights" in context.run.config:
         context.say(

@@ -57,6 +57,7 @@ def measure_irreducible(
     how = Path(weights).stat().st_mtime_ns if weights and Path(weights).is_file() else folds
     key = digest([work.key, ids, labels.tolist(), context.audit.seed, source, str(weights), how, _test_key(context)])
     if path.is_file() and read_metadata(path).get("key") == key:
+        work.forget("holdout")
         return f"the irreducible loss of {len(ids):,} examples is there already"
     loss = made(work, weights, folds, epochs)
     table = pa.table(

@@ -35,6 +35,7 @@ def measure_second_split(context: Context, *, seeds: int = 3, epochs: int | None
     ids, labels = work.examples["example_id"].tolist(), np.asarray(work.data.labels)
     key = digest([work.key, ids, labels.tolist(), context.audit.seed, seeds])
     if path.is_file() and read_metadata(path).get("key") == key:
+        shutil.rmtree(context.run.parts_folder("second-split"), ignore_errors=True)
         return f"second-split times of {len(ids):,} examples exist already"
     with context.progress("second split", 2 * seeds * work.epochs * len(ids)) as advance:
         times = [_one_seed(work, context.audit.seed + number, advance) for number in range(seeds)]
@@ -89,6 +90,7 @@ def _one_order(
     )
     if part.is_file() and read_metadata(part).get("key") == key:
         table = read_table(part)
+        _forget(work, name)  # of a command that was killed before it had done so
         advance(work.epochs * len(half))
         return table["learning"].to_numpy(), table["forgetting"].to_numpy()
     work.train(f"{name}-first", rows, seed, advance, training=f"{name}-first")
@@ -99,10 +101,15 @@ def _one_order(
     )
     learning, forgetting = first_split_learning_time(first), second_split_forgetting_time(second)
     write_table(part, pa.table({"learning": learning, "forgetting": forgetting}), {"key": key})
+    _forget(work, name)
+    return learning, forgetting
+
+
+def _forget(work: Retraining, name: str) -> None:
+    """Removes what both trainings kept."""
     for which in ("first", "second"):
         work.forget(f"{name}-{which}")
         shutil.rmtree(work.run.dynamics_folder(f"{name}-{which}"), ignore_errors=True)
-    return learning, forgetting
 
 
 def _numbers(values: np.ndarray) -> pa.Array:

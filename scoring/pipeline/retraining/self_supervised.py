@@ -78,6 +78,7 @@ def train_without_labels(
         ]
     )
     if path.is_file() and read_metadata(path).get("key") == key:
+        shutil.rmtree(run.parts_folder("self-supervised"), ignore_errors=True)
         return f"self-supervised scores of {len(ids):,} examples exist already"
     training = _Training(context, objective, lr, batch_size, run.parts_folder("self-supervised"), key)
     with context.progress(f"self-supervised, {objective}", epochs * len(training.rows)) as advance:
