@@ -2,6 +2,7 @@
 
 A backup is one SQLite file, whichever database the log is on: events, meetings and position, of all its audits. Copying
 ``reviews.sqlite`` by hand is no backup: the newest commits, at first even the tables, are in ``reviews.sqlite-wal``.
+A backup carries the SHA-256 of its rows, because SQLite notices no bit that turned inside a text.
 
 Inputs → outputs: a log's URL → a file that appears whole, or not at all; a backup → the log, in which no event is
 missing that it held before. Cost: SQLite copies pages; from PostgreSQL the rows are read in one snapshot.
@@ -10,6 +11,7 @@ missing that it held before. Cost: SQLite copies pages; from PostgreSQL the rows
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import os
 import secrets
@@ -29,6 +31,7 @@ from scoring.reviews.log_database import explained, file_path, parse_url, writin
 
 ROWS = 5_000  # read and written at a time
 BESIDE = ("-wal", "-shm")  # what SQLite keeps beside a database in use
+SEAL = "hardlook_backup"  # the table of a backup that holds the digest of its rows
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,17 @@ def back_up(url: str | Path, file: Path) -> LogCopy:
     if source is not None and not source.is_file():
         raise HardlookError(f"there is no review log at {source}; nobody has decided yet, or --log names another place")
     with _appearing(file) as part:
-        if source is not None:
-            _copy_pages(url, part)
-        else:
-            _copy_rows_to(url, part)
+        try:
+            if source is not None:
+                _copy_pages(url, part)
+            else:
+                _copy_rows_to(url, part)
+            _seal(part)
+        except (sqlite3.Error, sa.exc.DBAPIError, OSError) as error:
+            raise HardlookError(
+                f"{file} could not be made ({getattr(error, 'orig', error)}); nothing of it was kept; make room on its "
+                "disk, or give another place, and see that the log can be read"
+            ) from error
         return check_backup(part)
 
 
@@ -82,6 +92,8 @@ def check_backup(file: Path, audit: str | None = None) -> LogCopy:
                     "lacks what is in reviews.sqlite-wal, so use hardlook backup"
                 )
             damage = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if damage == "ok" and SEAL in tables and _rows_digest(connection) != _sealed_digest(connection):
+                damage = "its rows differ from those that were written"
             if damage != "ok":
                 raise HardlookError(f"{file} is damaged ({damage:.200}); use another backup")
             events = "SELECT audit, count(*) FROM hardlook_events GROUP BY audit ORDER BY audit"
@@ -148,12 +160,40 @@ def _copy_pages(url: str | Path, part: Path) -> None:
         source.dispose()
 
 
+def _seal(part: Path) -> None:
+    """Writes the digest of a backup's rows into it."""
+    with contextlib.closing(sqlite3.connect(part)) as copy:
+        copy.execute(f"CREATE TABLE {SEAL} (digest TEXT NOT NULL)")
+        copy.execute(f"INSERT INTO {SEAL} VALUES (?)", (_rows_digest(copy),))
+        copy.commit()
+
+
+def _sealed_digest(connection: sqlite3.Connection) -> str | None:
+    found = connection.execute(f"SELECT digest FROM {SEAL}").fetchone()
+    return None if found is None else found[0]
+
+
+def _rows_digest(connection: sqlite3.Connection) -> str:
+    """SHA-256 of position, events and meetings; bytes as they are, whatever a damaged text holds."""
+    digest, text = hashlib.sha256(), connection.text_factory
+    connection.text_factory = bytes
+    try:
+        for table in (log_table.name, event_table.name, meeting_table.name):
+            kept = connection.execute("SELECT 1 FROM sqlite_master WHERE name = ?", (table,)).fetchone()
+            for row in connection.execute(f"SELECT * FROM {table} ORDER BY 1, 2") if kept else ():
+                digest.update(repr(row).encode())
+    finally:
+        connection.text_factory = text
+    return digest.hexdigest()
+
+
 def _copy_rows_to(url: str | Path, part: Path) -> None:
     """The rows of a server's log in one snapshot."""
     source, target = open_engine(url), open_engine(part)
     try:
-        snapshot = source.connect().execution_options(isolation_level="REPEATABLE READ")
-        with explained(source), snapshot as reading, writing(target) as connection:
+        with explained(source):
+            snapshot = source.connect().execution_options(isolation_level="REPEATABLE READ")
+        with snapshot as reading, writing(target) as connection:
             _copy_new_rows(reading, connection)
     finally:
         source.dispose()

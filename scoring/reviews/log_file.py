@@ -1,14 +1,15 @@
 """The file of a SQLite log: whether its path still leads to the file that this process has open.
 
 A file that is deleted, moved or replaced stays open under its old name: what is committed then goes into a file that
-nobody will see. So each transaction compares device and inode of the log, and of the ``-wal`` beside it, with those
-that were opened, at its start and once more after the commit. Nothing is reopened by itself: the new file may lack
+nobody will see. So each transaction compares device and inode of the log, and of the ``-wal`` and ``-shm`` beside it,
+with those that were opened, at its start and once more after the commit. (The ``-shm`` holds the locks: two processes
+with one each would write over each other's commits.) Nothing is reopened by itself: the new file may lack
 decisions that were acknowledged. The file goes on to be used as soon as it is back.
 
 A file that is overwritten in place keeps its inode, and a server's tables may be restored: a log that ends before a
 position that this process has seen is refused as well.
 
-Cost: two ``stat`` per transaction, some microseconds.
+Cost: three ``stat`` per transaction, some microseconds.
 """
 
 from __future__ import annotations
@@ -22,6 +23,17 @@ from scoring.audit.errors import HardlookError
 
 Identity = tuple[int, int]
 """Device and inode."""
+
+
+BESIDE = {
+    "-wal": ("the newest decisions", "stop with Ctrl+C, which writes them into the log, and start again"),
+    "-shm": (
+        "the locks that writers share",
+        "end each hardlook that uses this log with kill -9, which loses nothing saved (a clean stop would drop what "
+        "others have saved since), and start again",
+    ),
+}
+"""What SQLite keeps beside a log in use: what it holds, and what to do without it."""
 
 
 class LogUnavailable(HardlookError):
@@ -43,19 +55,20 @@ def identity(path: Path) -> Identity | None:
 
 @dataclass
 class LogFile:
-    """The log and its ``-wal`` as the first open connection of this process found them, and how many are open."""
+    """The log and what SQLite keeps beside it as the first open connection of this process found them, and how many
+    are open."""
 
     path: Path
     log: Identity | None = None
-    wal: Identity | None = None
+    beside: dict[str, Identity] = field(default_factory=dict)
     open_connections: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    @property
-    def wal_path(self) -> Path:
-        """Returns the file of commits that are not in the log's file yet; SQLite names it after the real file."""
+    def path_beside(self, ending: str) -> Path:
+        """Returns the ``-wal``, which holds commits that are not in the log's file yet, or the ``-shm``, which holds
+        the locks; SQLite names them after the real file."""
         real = self.path.resolve()
-        return real.with_name(f"{real.name}-wal")
+        return real.with_name(real.name + ending)
 
     def before_connect(self) -> None:
         """Refuses a connection that would create an empty file in the place of the log, or open another file."""
@@ -69,15 +82,16 @@ class LogFile:
             self.open_connections += 1
             if self.log is None:
                 self.log = identity(self.path)
-            if self.wal is None:
-                self.wal = identity(self.wal_path)
+            for ending in BESIDE:
+                found = None if ending in self.beside else identity(self.path_beside(ending))
+                self.beside |= {} if found is None else {ending: found}
 
     def after_close(self) -> None:
-        """Forgets the ``-wal`` with the last connection, which removes it."""
+        """Forgets ``-wal`` and ``-shm`` with the last connection, which removes them."""
         with self._lock:
             self.open_connections -= 1
             if not self.open_connections:
-                self.wal = None
+                self.beside.clear()
 
     def check(self) -> None:
         """Raises ``LogUnavailable`` if the path leads to no file or to another one."""
@@ -94,15 +108,16 @@ class LogFile:
         if self.log is not None and found != self.log:
             raise LogUnavailable(
                 f"the review log {self.path} was replaced by another file while it was in use; nothing was saved; put "
-                f"the earlier file back, or stop, remove {self.wal_path.name} beside it, which belongs to the earlier "
-                "file, and start again with the new one"
+                f"the earlier file back, or stop, remove {self.path_beside('-wal').name} beside it, which belongs to "
+                "the earlier file, and start again with the new one"
             )
-        wal = self.wal_path
-        if self.wal is not None and identity(wal) != self.wal:
-            raise LogUnavailable(
-                f"{wal}, which holds the newest decisions, was deleted or replaced while the review log was in use; "
-                "nothing was saved; put it back, or stop with Ctrl+C, which writes them into the log, and start again"
-            )
+        for ending, opened in self.beside.items():
+            if identity(self.path_beside(ending)) != opened:
+                holds, remedy = BESIDE[ending]
+                raise LogUnavailable(
+                    f"{self.path_beside(ending)}, which holds {holds}, was deleted or replaced while the log was "
+                    f"in use; nothing was saved; put it back, or {remedy}"
+                )
 
 
 @dataclass

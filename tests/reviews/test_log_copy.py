@@ -1,6 +1,7 @@
 """Backups of a log in use, and their way back: consistent, in one file, never at the cost of an event."""
 
 import os
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -186,6 +187,33 @@ for n in range(1000):
     log_copy.back_up(sys.argv[1], Path(sys.argv[2]) / f"backup{n}")
     print(n, flush=True)
 """
+
+
+@pytest.mark.parametrize("text", [b"given", b"ana", b"a note"])
+def test_a_bit_that_turned_inside_a_text_is_noticed(tmp_path, text):
+    with ReviewLog.open(tmp_path / "reviews.sqlite", "digits") as log:
+        log.append([decision(1, note="a note")])
+    log_copy.back_up(tmp_path / "reviews.sqlite", tmp_path / "backup")
+    whole = (tmp_path / "backup").read_bytes()
+    at = whole.index(text)
+    (tmp_path / "backup").write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+    with pytest.raises(HardlookError, match="backup is damaged"):
+        log_copy.check_backup(tmp_path / "backup")
+
+
+def test_a_backup_that_its_disk_has_no_room_for_is_one_sentence_and_leaves_nothing(filled, tmp_path):
+    with ReviewLog.open(filled, "digits") as log:
+        log.append([decision(seq, "other", note="n" * 4000) for seq in range(1, 100)])
+    (tmp_path / "small").mkdir()
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(HardlookError, match="backup could not be made .*; make room on its disk"):
+            log_copy.back_up(filled, tmp_path / "small/backup")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list((tmp_path / "small").iterdir()) == []
+    assert log_copy.back_up(filled, tmp_path / "small/backup").events == 103
 
 
 def test_a_killed_backup_leaves_whole_files_only(tmp_path):

@@ -3,6 +3,8 @@
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,6 +12,39 @@ import pytest
 from scoring.reviews import Event, LogUnavailable, ReviewLog
 
 from ..databases import new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
+
+WRITER = """import sys
+from scoring.reviews import Event, LogUnavailable, ReviewLog
+log = ReviewLog.open(sys.argv[1], "digits")
+for line in sys.stdin:
+    event = Event(client=sys.argv[2], seq=int(line), example_id="a", reviewer="bob", action="decide", verdict="given")
+    try:
+        log.append([event])
+    except LogUnavailable as error:
+        print(error, flush=True)
+    else:
+        print("saved", flush=True)
+"""
+
+
+class Writer:
+    """A process of its own that appends to a log."""
+
+    def __init__(self, path, client):
+        command = [sys.executable, "-c", WRITER, path, client]
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def write(self, seq):
+        """Returns "saved", or why not."""
+        self.process.stdin.write(f"{seq}\n")
+        self.process.stdin.flush()
+        return self.process.stdout.readline().strip()
+
+    def end(self, how):
+        how(self.process)
+        self.process.stdin.close()
+        self.process.wait(timeout=30)
+        self.process.stdout.close()
 
 
 def decision(seq, client="tab"):
@@ -109,14 +144,32 @@ def test_a_link_that_leads_elsewhere_is_another_log(path, tmp_path):
             log.append([decision(2)])
 
 
-def test_newest_decisions_that_lose_their_file_are_refused(log, path):
-    wal = path.with_name(f"{path.name}-wal")
+@pytest.mark.parametrize(("ending", "holds"), [("-wal", "the newest decisions"), ("-shm", "the locks")])
+def test_what_lies_beside_the_log_is_missed_as_the_log_is(log, path, ending, holds):
+    beside = path.with_name(path.name + ending)
     kept = path.with_name("kept")
-    os.rename(wal, kept)
-    with pytest.raises(LogUnavailable, match="holds the newest decisions"):
+    os.rename(beside, kept)
+    with pytest.raises(LogUnavailable, match=f"holds {holds}"):
         log.append([decision(2)])
-    os.rename(kept, wal)
+    os.rename(kept, beside)
     assert log.append([decision(2)]) == {"tab": 2}
+
+
+def test_writers_that_share_no_locks_lose_nothing_that_was_acknowledged(path):
+    """Without its -shm, SQLite lets two processes write over each other's commits."""
+    first = Writer(path, "a")
+    saved = [("a", 1)] if first.write(1) == "saved" else []
+    os.remove(path.with_name(f"{path.name}-shm"))
+    second = Writer(path, "b")
+    for seq in range(2, 6):
+        saved += [("b", seq)] if second.write(seq) == "saved" else []
+        said = first.write(seq)
+        assert "the locks that writers share, was deleted or replaced" in said and "with kill -9" in said
+    first.end(subprocess.Popen.kill)
+    second.end(lambda process: None)
+    with ReviewLog.open(path, "digits") as log:
+        rows = log.events()
+    assert list(zip(rows["client"], rows["seq"], strict=True)) == saved and len(saved) == 5
 
 
 def test_a_log_overwritten_in_place_by_an_older_copy_is_refused(log, path, tmp_path):
