@@ -48,7 +48,8 @@ TOO_FEW = (
 FEWEST_TEST_EXAMPLES = 10
 """A blind test shows no accuracy over fewer test examples than this."""
 
-_readers_with_controls: set[str | None] = set()
+_readers_with_controls: set[tuple[str, str | None]] = set()
+"""The token of what is served, and who chose controls there."""
 
 
 # -- which -----------------------------------------------------------------------------------------------------------
@@ -56,12 +57,14 @@ _readers_with_controls: set[str | None] = set()
 
 def remember_controls(reviewer: str | None, wanted: bool) -> None:
     """Remembers for the life of this process that a reviewer chose controls, if the audit sets no goal."""
-    (_readers_with_controls.add if wanted else _readers_with_controls.discard)(reviewer)
+    key = (serving().token, reviewer)
+    (_readers_with_controls.add if wanted else _readers_with_controls.discard)(key)
 
 
 def visitor_blind_rows(audit: Audit) -> frozenset[str]:
     """Returns the audit's blind rows for this visitor; none if the visitor did not choose controls."""
-    if not audit.config.get("goal") and serving().identity.reviewer not in _readers_with_controls:
+    key = (serving().token, serving().identity.reviewer)
+    if not audit.config.get("goal") and key not in _readers_with_controls:
         return frozenset()
     return _audit_blind_rows(audit.root, _stamps(audit))
 
