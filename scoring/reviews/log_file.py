@@ -75,6 +75,16 @@ class LogFile:
         with self._lock:
             if self.log is not None:
                 self._compare()
+            elif identity(self.path) is None and self._left_behind():
+                raise LogUnavailable(
+                    f"there is no review log {self.path}, but {self.path_beside('-wal').name}, which holds its newest "
+                    "decisions: it was deleted or moved; put the file back, or use hardlook restore AUDIT BACKUP"
+                )
+
+    def _left_behind(self) -> bool:
+        """Whether commits lie beside the place of a log that is gone: SQLite would play them into an empty file."""
+        wal = self.path_beside("-wal")
+        return wal.is_file() and wal.stat().st_size > 0
 
     def after_connect(self) -> None:
         """Remembers the files of the first connection."""

@@ -2,7 +2,8 @@
 
 SQLite in WAL mode writes beside the log even to read it: it needs the folder. A log whose file or folder cannot be
 written is therefore copied, with the newest commits in its ``-wal``, into a temporary folder, and read there. A log
-that can be written, and a server's, is opened as it is.
+that can be written, and a server's, is opened as it is. Where there is none, an empty one is read; a reader never puts
+one in its place.
 
 Inputs → outputs: a URL → an open ``ReviewLog``, and its end. Cost: one copy of a read-only log.
 """
@@ -19,7 +20,7 @@ from pathlib import Path
 
 from scoring.audit.storage import scratch_folder
 from scoring.reviews.log_database import file_path, parse_url
-from scoring.reviews.log_file import LogUnavailable
+from scoring.reviews.log_file import LogFile, LogUnavailable
 from scoring.reviews.review_log import ReviewLog
 
 TRIES = 5
@@ -30,7 +31,9 @@ def open_for_reading(url: str | Path, audit: str | None = None) -> Iterator[Revi
     """Give the log of an audit to commands that write nothing into it. Raises what ``ReviewLog.open`` raises."""
     address = parse_url(url)
     file = file_path(address.database or "") if address.get_backend_name() == "sqlite" else None
-    if file is None or _can_be_written(file):
+    if file is not None:
+        LogFile(file).before_connect()
+    if file is None or (file.exists() and _can_be_written(file)):
         with ReviewLog.open(url, audit=audit) as log:
             yield log
         return

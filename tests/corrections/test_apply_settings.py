@@ -128,6 +128,21 @@ def test_a_parquet_keeps_the_kind_of_its_labels(tmp_path, kind):
     assert labels_read(audit)["1.png"] == "cat"
 
 
+@pytest.mark.parametrize("kind", [pa.string_view(), pa.binary_view(), pa.list_(pa.string_view())], ids=str)
+@pytest.mark.parametrize("gone", [[0], [3], [1, 2], [0, 1, 2, 3]])
+def test_rows_leave_a_parquet_whatever_its_other_columns_hold(tmp_path, kind, gone):
+    cells = [["w"], ["x"], ["y"], ["z"]] if pa.types.is_list(kind) else list("wxyz")
+    texts = pa.array(["one", "two", "three", "four"])
+    table = pa.table({"text": texts, "label": pa.array(["cat"] * 4), "more": pa.array(cells).cast(kind)})
+    pq.write_table(table, tmp_path / "m.parquet", row_group_size=2)
+    rows = [(str(at), texts[at].as_py().encode(), "cat", None, "exclude") for at in gone]
+    report = apply_to(patch(tmp_path / "p.csv", *rows), open_target(tmp_path / "m.parquet", ["cat"], "text"))
+    assert report["outcome"].tolist() == ["excluded"] * len(gone)
+    left = pq.read_table(tmp_path / "m.parquet")
+    assert left.schema.field("more").type == kind
+    assert left.to_pylist() == [row for at, row in enumerate(table.to_pylist()) if at not in gone]
+
+
 @pytest.mark.parametrize(
     ("cells", "settings", "expected"),
     [

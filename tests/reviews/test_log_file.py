@@ -10,6 +10,7 @@ import threading
 import pytest
 
 from scoring.reviews import Event, LogUnavailable, ReviewLog
+from scoring.reviews.readable_log import open_for_reading
 
 from ..databases import new_schema, postgres, postgres_server  # noqa: F401  pytest finds the fixtures by name
 
@@ -117,6 +118,23 @@ def test_a_new_connection_puts_no_empty_file_in_the_place_of_the_log(log, path):
         path.unlink()
         with pytest.raises(LogUnavailable, match="deleted or moved"):
             log.position()
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("opened", [ReviewLog.open, lambda path, audit: open_for_reading(path, audit).__enter__()])
+def test_a_log_that_is_gone_is_not_begun_anew_beside_its_newest_decisions(log, path, tmp_path, opened):
+    os.rename(path, tmp_path / "kept")
+    with pytest.raises(LogUnavailable, match="there is no review log .*-wal, which holds its newest decisions"):
+        opened(path, "digits")
+    assert not path.exists()
+    os.rename(tmp_path / "kept", path)
+    assert log.append([decision(2)]) == {"tab": 2} and seqs(path) == [1, 2]
+
+
+def test_a_reader_puts_no_empty_log_in_the_place_of_one_that_is_away(log, path, tmp_path):
+    move_all(path, tmp_path / "elsewhere")
+    with open_for_reading(path, "digits") as found:
+        assert found.events().empty
     assert not path.exists()
 
 

@@ -40,6 +40,7 @@ def test_where_nobody_has_decided_a_read_only_folder_reads_as_an_empty_log(tmp_p
 
 
 def test_a_log_that_can_be_written_is_opened_as_it_is(tmp_path):
+    ReviewLog.open(tmp_path / "reviews.sqlite", audit="a").close()
     with open_for_reading(tmp_path / "reviews.sqlite", "a") as log:
         log.append([decided(1)])
     with ReviewLog.open(tmp_path / "reviews.sqlite", audit="a") as log:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import itertools
 import os
 import shutil
 from collections import Counter
@@ -222,7 +223,7 @@ class ManifestTarget(Target):
             at = table.schema.get_field_index(name)
             table = table.set_column(at, table.schema.field(at), _with(table[name], values))
         if excluded:
-            table = table.filter(pa.array([row not in excluded for row in range(table.num_rows)]))
+            table = _without(table, excluded)
         stored = pq.ParquetFile(self.path).metadata
         group = stored.row_group(0) if stored.num_row_groups else None
         packed = group.column(0).compression if group is not None and group.num_columns else "SNAPPY"
@@ -232,6 +233,13 @@ class ManifestTarget(Target):
             compression="NONE" if packed == "UNCOMPRESSED" else packed,
             row_group_size=max(group.num_rows, 1) if group is not None else None,
         )
+
+
+def _without(table: pa.Table, excluded: set[int]) -> pa.Table:
+    """A table without some rows, cut where they were: Arrow filters no views of texts, as Polars writes them."""
+    ends = [-1, *sorted(excluded), table.num_rows]
+    parts = [table.slice(last + 1, end - last - 1) for last, end in itertools.pairwise(ends) if end > last + 1]
+    return pa.concat_tables(parts) if parts else table.slice(0, 0)
 
 
 def _with(column: pa.ChunkedArray, values: Mapping[int, Any]) -> pa.ChunkedArray:
