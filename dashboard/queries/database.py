@@ -64,10 +64,11 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Returns (path, modification time, size) of a file, the key of every cache of it; None if there is no file."""
+    """Returns (path, modification time, size) of a file, the key of every cache of it; None if there is none that can
+    be looked at: whoever reads it says why."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return str(path), found.st_mtime_ns, found.st_size
 

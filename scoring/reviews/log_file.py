@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scoring.audit.errors import HardlookError
+from scoring.audit.real_path import real_path
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -54,7 +55,7 @@ class LogFile:
     @property
     def wal_path(self) -> Path:
         """Returns the file of commits that are not in the log's file yet; SQLite names it after the real file."""
-        real = self.path.resolve()
+        real = real_path(self.path)
         return real.with_name(f"{real.name}-wal")
 
     def before_connect(self) -> None:

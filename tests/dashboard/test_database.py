@@ -427,3 +427,11 @@ def test_names_cannot_break_out_of_markdown():
 
 def test_deciles_of_evaluation_are_what_the_ranking_cuts():
     assert deciles(np.arange(10.0)).tolist() == list(range(1, 11))
+
+
+def test_a_file_that_cannot_be_looked_at_has_no_stamp(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    assert database.stamp(tmp_path / "file") is not None
+    assert database.stamp(tmp_path / "loop") is None
+    assert database.stamp(tmp_path / "file" / "inside") is None
