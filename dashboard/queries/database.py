@@ -54,7 +54,9 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
         cursor = _database.cursor()
     try:
         return cursor.sql(query, params=list(parameters)).to_arrow_table()
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+    except (duckdb.Error, UnicodeError, RuntimeError) as error:  # a damaged footer without checksums raises any of them
+        if isinstance(error, duckdb.ProgrammingError) and not isinstance(error, duckdb.InvalidInputException):
+            raise
         raise HardlookError(
             f"a file of this audit cannot be read ({first_line(error)}); if it is damaged, delete it and run "
             "the command that writes it again, in most cases `hardlook score`"
