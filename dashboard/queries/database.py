@@ -54,7 +54,9 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
         cursor = _database.cursor()
     try:
         return cursor.sql(query, params=list(parameters)).to_arrow_table()
-    except (duckdb.IOException, duckdb.InvalidInputException) as error:
+    except (duckdb.Error, UnicodeError, RuntimeError) as error:  # a damaged footer without checksums raises any of them
+        if isinstance(error, duckdb.ProgrammingError) and not isinstance(error, duckdb.InvalidInputException):
+            raise
         raise HardlookError(
             f"a file of this audit cannot be read ({first_line(error)}); if it is damaged, delete it and run "
             "the command that writes it again, in most cases `hardlook score`"
@@ -64,10 +66,11 @@ def sql(query: str, parameters: Sequence[Any] = ()) -> pa.Table:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """Returns (path, modification time, size) of a file, the key of every cache of it; None if there is no file."""
+    """Returns (path, modification time, size) of a file, the key of every cache of it; None if there is none that can
+    be looked at: whoever reads it says why."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
     return str(path), found.st_mtime_ns, found.st_size
 

@@ -12,16 +12,25 @@ import io
 import numpy as np
 from PIL import Image
 
+from scoring.audit.errors import HardlookError, first_line
+
 # matplotlib's inferno at 0, 1/6 … 1 (Smith and van der Walt, CC0)
 ANCHORS = ((0, 0, 4), (60, 9, 101), (120, 28, 109), (181, 52, 85), (230, 92, 48), (251, 155, 6), (252, 255, 164))
 FAINTEST, STRONGEST = 0.1, 0.85  # opacity
 
 
 def overlay(grey_png: bytes | None) -> bytes | None:
-    """Returns a grey PNG as a coloured one with transparency; None for None."""
+    """Returns a grey PNG as a coloured one with transparency; None for None. Raises ``HardlookError`` for
+    what is no picture."""
     if grey_png is None:
         return None
-    values = np.asarray(Image.open(io.BytesIO(grey_png)).convert("L"))
+    try:
+        values = np.asarray(Image.open(io.BytesIO(grey_png)).convert("L"))
+    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises; a map of a text or a row is no picture
+        raise HardlookError(
+            f"the VoG map of this example is no picture ({first_line(error)}); if it is damaged, run "
+            "`hardlook score` again"
+        ) from error
     buffer = io.BytesIO()
     Image.fromarray(_palette()[values]).save(buffer, format="PNG")
     return buffer.getvalue()

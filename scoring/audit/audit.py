@@ -20,6 +20,7 @@ from typing import Any
 
 from scoring.audit.config import SPLITS, check_config
 from scoring.audit.errors import HardlookError
+from scoring.audit.real_path import real_path
 from scoring.audit.roles import check_roles
 from scoring.audit.run import Run, can_name_run
 from scoring.audit.storage import BlobStore
@@ -56,7 +57,7 @@ class Audit:
         """Read and check ``audit.toml``. Anything wrong is one ``HardlookError`` naming key, found and needed."""
         if "\0" in str(folder):
             raise HardlookError(f"{str(folder)!r} is not a path: it holds a NUL character; remove it")
-        root = Path(os.path.realpath(folder))
+        root = real_path(folder)
         path = root / CONFIG if root.is_dir() else root
         if path.is_file() and path.name != CONFIG:  # whoever opens the folder again (a worker, a page) reads audit.toml
             raise HardlookError(
@@ -124,11 +125,11 @@ class Audit:
 
     def path(self, reference: str) -> Path:
         """A path as audit.toml or a table writes it: absolute, or relative to the audit folder."""
-        return Path(os.path.realpath(self.root / Path(reference).expanduser()))
+        return real_path(self.root / os.path.expanduser(reference))
 
     def reference(self, path: Path) -> str:
         """The inverse of ``path``: relative inside the audit folder, absolute outside."""
-        path = Path(os.path.realpath(path))
+        path = real_path(path)
         return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else path.as_posix()
 
     @property

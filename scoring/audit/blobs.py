@@ -19,7 +19,7 @@ import pyarrow.ipc as ipc
 from scoring.audit.arrow_rows import ArrowRows
 from scoring.audit.atomic import atomic_path
 from scoring.audit.readable import readable
-from scoring.audit.sealed import SealedFile, seal
+from scoring.audit.sealed import SealedFile, damaged, seal
 
 SETTLED = 2_000_000_000
 """Nanoseconds: a folder that changed less long ago may have changed again within the clock's grain."""
@@ -81,11 +81,14 @@ class _Part:
     """One file of a store: its ids in memory, its bytes on the disk."""
 
     def __init__(self, path: Path) -> None:
-        with readable(path):
-            rows = ArrowRows(path)
-            self.file: SealedFile = rows.file
-            self.ids = _Strings(rows.column("example_id"))
-            self.starts, self.stops = rows.blobs("data")
+        try:
+            with readable(path):
+                rows = ArrowRows(path)
+                self.file: SealedFile = rows.file
+                self.ids = _Strings(rows.column("example_id"))
+                self.starts, self.stops = rows.blobs("data")
+        except FileNotFoundError as error:  # listed a moment ago: being written anew, or a link to nothing
+            raise damaged(path, "it is listed in its folder, but not there") from error
 
     def get(self, example_id: str) -> bytes | None:
         """The bytes of one example, verified, or None."""

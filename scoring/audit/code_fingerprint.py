@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from modulefinder import ModuleFinder
 from pathlib import Path
 
+from scoring.audit.real_path import real_path
 from scoring.audit.user_code import code_folder
 
 STDLIB, INSTALLED = Path(sysconfig.get_path("stdlib")).resolve(), {"site-packages", "dist-packages"}
@@ -31,7 +32,7 @@ def code_digest(reference: object, folder: str | Path) -> str | None:
     """
     if not isinstance(reference, str) or ":" not in reference:
         return None
-    beside, start = code_folder(reference, folder), _file_of(reference, Path(folder).resolve())
+    beside, start = code_folder(reference, folder), _file_of(reference, real_path(folder))
     if start is None:
         return None
     root = beside if start.is_relative_to(beside) else start.parent
@@ -45,7 +46,7 @@ def _file_of(reference: str, folder: Path) -> Path | None:
     """The file that a reference's target is, None where there is none or it is installed."""
     target = reference.rpartition(":")[0]
     if target.endswith(".py"):
-        file = (folder / target).resolve()
+        file = real_path(folder / target)
         return file if file.is_file() else None
     parts = folder.joinpath(*target.split("."))
     for file in (parts.with_suffix(".py"), parts / "__init__.py"):

@@ -121,8 +121,14 @@ def describe_column(field: pa.Field, **facts: str | None) -> pa.Field:
 
 
 def column_facts(field: pa.Field) -> dict[str, str]:
-    """The facts that ``describe_column`` attached."""
-    return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    """The facts that ``describe_column`` attached. Raises ``HardlookError`` where they are damaged."""
+    try:
+        return {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
+    except UnicodeDecodeError as error:
+        raise HardlookError(
+            f"the description of the column {field.name!r} is damaged ({error.reason}); delete its file and "
+            "run the command that writes it again, in most cases `hardlook score`"
+        ) from error
 
 
 # -- vectors: one float32 row per example ---------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from types import ModuleType
 from typing import Any
 
 from scoring.audit.errors import HardlookError
+from scoring.audit.real_path import real_path
 
 NEEDED = "needed file.py:callable or package.module:callable"
 
@@ -52,7 +53,7 @@ def load_callable(reference: str, folder: str | Path) -> Callable[..., Any]:
     target, _, attribute = str(reference).rpartition(":")
     if not target or not attribute:
         raise HardlookError(f"{reference!r} names no callable; {NEEDED}")
-    folder = Path(folder).resolve()
+    folder = real_path(folder)
     if target.endswith(".py"):
         module = _import_file(_existing(reference, folder / target), reference)
     else:
@@ -83,8 +84,8 @@ def call_named(reference: str, function: Callable[..., Any], arguments: dict[str
 def code_folder(reference: str, folder: str | Path) -> Path:
     """The folder whose modules a reference can import: the file's own, or the audit's for a module."""
     target = str(reference).rpartition(":")[0]
-    path = (Path(folder) / target).resolve()
-    return path.parent if target.endswith(".py") else Path(folder).resolve()
+    path = real_path(Path(folder) / target)
+    return path.parent if target.endswith(".py") else real_path(folder)
 
 
 def close_names(name: str, known: Iterable[str], shown: int = 5) -> str:

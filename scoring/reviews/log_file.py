@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from scoring.audit.errors import HardlookError
+from scoring.audit.real_path import real_path
 
 Identity = tuple[int, int]
 """Device and inode."""
@@ -67,7 +68,7 @@ class LogFile:
     def path_beside(self, ending: str) -> Path:
         """Returns the ``-wal``, which holds commits that are not in the log's file yet, or the ``-shm``, which holds
         the locks; SQLite names them after the real file."""
-        real = self.path.resolve()
+        real = real_path(self.path)
         return real.with_name(real.name + ending)
 
     def before_connect(self) -> None:

@@ -137,3 +137,19 @@ def test_the_settings_lie_in_audit_toml_and_in_no_other_file(tmp_path):
     (tmp_path / "variant.toml").write_text((tmp_path / "audit.toml").read_text())
     with pytest.raises(HardlookError, match="variant.toml is not named audit.toml"):
         Audit.open(tmp_path / "variant.toml")
+
+
+@pytest.mark.parametrize("linked", ["audit", "audit/audit.toml"])
+def test_an_audit_that_is_linked_to_itself_is_no_audit(tmp_path, linked):
+    link = tmp_path / linked
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(link.name)
+    with pytest.raises(HardlookError, match="there is no audit.toml"):
+        Audit.open(tmp_path / "audit")
+
+
+@pytest.mark.parametrize("reference", ["loop/data.csv", "~nobody-of-that-name/data.csv"])
+def test_a_reference_that_cannot_be_followed_is_a_path_where_nothing_is(tmp_path, reference):
+    audit = audit_of(tmp_path, GOOD)
+    (tmp_path / "loop").symlink_to("loop")
+    assert audit.path(reference) == tmp_path.resolve() / reference and not audit.path(reference).exists()

@@ -133,3 +133,16 @@ def test_a_table_cut_short_never_appears_under_its_name(tmp_path):
     with pytest.raises(OSError, match="disk full"):
         write_table(tmp_path / "t.parquet", Broken())
     assert not list(tmp_path.iterdir())
+
+
+def test_a_part_that_is_listed_but_leads_nowhere_is_named(tmp_path):
+    store = BlobStore(tmp_path / "blobs.arrow")
+    store.write_part([("a", b"old")])
+    (store.folder / "part-00001.arrow").symlink_to("gone")
+    with pytest.raises(HardlookError, match="part-00001.arrow cannot be read .*not there"):
+        BlobStore(store.folder).get("a")
+
+
+def test_the_damaged_description_of_a_column_is_one_sentence():
+    with pytest.raises(HardlookError, match="description of the column 'aum' is damaged"):
+        column_facts(pa.field("aum", pa.float32(), metadata={b"title": b"AUM \x88"}))

@@ -7,6 +7,7 @@ from itertools import chain
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from dashboard.auth.serving import serve_this
@@ -427,3 +428,26 @@ def test_names_cannot_break_out_of_markdown():
 
 def test_deciles_of_evaluation_are_what_the_ranking_cuts():
     assert deciles(np.arange(10.0)).tolist() == list(range(1, 11))
+
+
+def test_a_file_that_cannot_be_looked_at_has_no_stamp(tmp_path):
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "file").write_text("")
+    assert database.stamp(tmp_path / "file") is not None
+    assert database.stamp(tmp_path / "loop") is None
+    assert database.stamp(tmp_path / "file" / "inside") is None
+
+
+def test_a_parquet_file_whose_footer_is_damaged_is_one_sentence_wherever_the_bit_lies(tmp_path):
+    """A file without checksums, as earlier versions wrote it: DuckDB has an error of its own for each place."""
+    pq.write_table(pa.table({"example_id": ["a", "b"] * 50, "x": np.arange(100.0)}), tmp_path / "plain.parquet")
+    data, refused = (tmp_path / "plain.parquet").read_bytes(), 0
+    footer = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for at in range(footer, len(data) - 8):
+        path = tmp_path / f"{at}.parquet"
+        path.write_bytes(data[:at] + bytes([data[at] ^ 0x80]) + data[at + 1 :])
+        try:
+            database.sql(f"SELECT * FROM read_parquet('{path}')")
+        except HardlookError:
+            refused += 1
+    assert refused > 20

@@ -22,6 +22,7 @@ from dashboard.queries.vog_maps import overlay
 from dashboard.routes.example_routes import all_routes
 from dashboard.routes.http import picture_url
 from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table, write_table
 from scoring.reviews import LogUnavailable
 
@@ -483,3 +484,9 @@ def test_no_script_writes_markup():
         text = data.decode()
         for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
             assert word not in text, f"{name} uses {word}"
+
+
+@pytest.mark.parametrize("data", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + bytes(20)])
+def test_a_map_that_is_no_picture_is_one_sentence(data):
+    with pytest.raises(HardlookError, match="is no picture"):
+        overlay(data)
