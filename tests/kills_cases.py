@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from scoring.audit import Audit
@@ -31,6 +32,8 @@ from .synthetic import make_audit
 
 SCORES = ("--only", "uncertainty,data_map,influence", "--influence-arnoldi-dim", "12", "--influence-rank", "4")
 TIMES = ("seconds", "started", "ended", "peak_gb", "timings", "passes", "decoded", "notes", "_fingerprint")
+PLACE = re.compile(r"/[^`\"\n]*?/(?:\d+-killed|\d+|start)(?=/)")
+"""The path of a copy in a text."""
 CHANGES = ("added", "changed", "moved", "relabelled", "removed")
 """Keys of JSON that differ from run to run: times, and what examples.json compares with the reading before."""
 
@@ -221,8 +224,11 @@ def value(path: Path) -> object:
         last = read_json(path)["versions"][-1:]  # a second ranking of the same decisions is a version of its own
         return json.dumps([{key: item for key, item in one.items() if key != "version"} for one in last])
     if path.suffix == ".json":
-        text = re.sub(r"/\S*?/audit/", "", json.dumps(without_times(read_json(path))))
-        return re.sub(r"\S*/(\d+|\d+-killed|start)/out/", "", text)
+        return PLACE.sub("", json.dumps(without_times(read_json(path))))
+    if path.suffix == ".safetensors" and not path.name.startswith("factors"):
+        with safe_open(path, framework="pt") as held:  # the order of its header is drawn
+            names = sorted(held.keys())
+            return [sorted(held.metadata().items()), {name: held.get_tensor(name).tolist() for name in names}]
     if path.suffix == ".pt":
         held = torch.load(path, weights_only=False)
         return str(held) if isinstance(held, dict) else hashlib.sha256(path.read_bytes()).hexdigest()
@@ -230,7 +236,7 @@ def value(path: Path) -> object:
         return "log"
     if path.suffix == ".html":
         text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d", "", path.read_text())
-        return re.sub(r"/\S*?/(\d+|\d+-killed|start)/", "", text)
+        return PLACE.sub("", text)
     if path.suffix == ".arrow" and path.name.startswith("data-"):
         with pa.memory_map(str(path)) as source:
             return str(pa.ipc.open_stream(source).read_all().to_pydict())
