@@ -136,12 +136,13 @@ def test_the_root_leads_to_the_overview(audit):
     assert visit(audit).title[0].value == "Synthetic shapes"
 
 
-def test_a_broken_audit_is_one_sentence(tmp_path):
+def test_a_broken_audit_is_one_sentence_beside_the_last_sound_settings(tmp_path):
     audit = make_audit(tmp_path / "audit", 20, 2)
     serve_this(audit.root)
     (audit.root / "audit.toml").write_text("format = 99")
-    app = AppTest.from_file(APP, default_timeout=300).run()
-    assert "upgrade hardlook" in app.error[0].value
+    app = sound(AppTest.from_file(APP, default_timeout=300).run())
+    assert [one.value for one in app.warning if "upgrade hardlook" in one.value]
+    assert "20" in said(app), "the page stands"
 
 
 # -- /overview
