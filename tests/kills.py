@@ -87,6 +87,7 @@ def forked(command: Sequence[str], at: int | None, copy: Path, counted: Path | N
     child = os.fork()
     if child:
         return child
+    os.setsid()
     count = 0
 
     def touched(event: str, arguments: tuple[object, ...]) -> None:
@@ -94,7 +95,7 @@ def forked(command: Sequence[str], at: int | None, copy: Path, counted: Path | N
         if changes_files(event, arguments):
             count += 1
             if count == at:
-                os.kill(os.getpid(), signal.SIGKILL)
+                os.killpg(0, signal.SIGKILL)  # and what it has started
 
     from scoring.cli import main
 
@@ -125,7 +126,7 @@ def one_kill(root: Path, command: Sequence[str], number: int, at: int | None, af
     if after is not None:
         time.sleep(after)
         with contextlib.suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+            os.killpg(child, signal.SIGKILL)
     ended = status(child)
     shutil.copytree(copy, root / f"{number}-killed", symlinks=True)
     make_old(copy)

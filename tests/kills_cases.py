@@ -331,7 +331,13 @@ CASES: dict[str, Case] = {
         ("convert", "@/one.pt", "@/two.pt", "--trust"), pickled, (2, 0), ("torch", "scoring.models.conversion")
     ),
     "import-predictions": Case(
-        ("import-predictions", "@/audit", "@/p.csv"), with_predictions, (2, 1), TORCH, mixed=imported_run, grows=GROWS
+        ("import-predictions", "@/audit", "@/p.csv"),
+        with_predictions,
+        (2, 1),
+        TORCH,
+        mixed=imported_run,
+        grows=GROWS,
+        refuses=True,
     ),
     "import-predictions --overwrite": Case(
         ("import-predictions", "@/audit", "@/p.csv", "--overwrite"),
