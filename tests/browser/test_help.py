@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from playwright.sync_api import expect
 
 from dashboard.help import address, read_topic, topic_names
 
@@ -61,10 +62,10 @@ def test_a_search_is_in_the_address_and_its_hit_leaves_it(context, server):
     page.get_by_role("link", name="Teams › A blind test").click()
     page.wait_for_url("**/help?topic=teams#a-blind-test")
     page.wait_for_function(IN_VIEW, arg="a-blind-test")
-    assert page.get_by_label(SEARCH).input_value() == ""
+    expect(page.get_by_label(SEARCH)).to_have_value("")
     page.go_back()
     page.get_by_role("link", name="Teams › A blind test").wait_for()
-    assert page.get_by_label(SEARCH).input_value() == "blind test"
+    expect(page.get_by_label(SEARCH)).to_have_value("blind test")
 
 
 def test_a_page_and_a_score_lead_to_the_manual_and_back(context, server):
