@@ -1,3 +1,5 @@
+"""A patch of labels: what is in it, for whom decisions stand, and what follows content into it."""
+
 import os
 
 import numpy as np
