@@ -6,19 +6,18 @@ Options of a score are derived from the scorer's fields (``--vog-batch-size 128`
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import re
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
+from scoring.commands.console import add_command, audit_argument, bar, device_argument, say
 
 if TYPE_CHECKING:
     from scoring.audit import Audit, Run
     from scoring.commands.console import Commands
-    from scoring.pipeline.ray_workers import RayWorkers
+    from scoring.pipeline.score_run import Summary
 
 
 def add(commands: Commands, given: Collection[str] = ()) -> None:
@@ -121,34 +120,34 @@ def score(options: argparse.Namespace) -> int:
     run = audit.run(options.run)
     start = time.perf_counter()
     print(f"hardlook score: {audit.name}, run {run.name}")
-    read_data(audit)
-    score_audit(audit, run, options)
+    score_audit(audit, run, options, read=True)
     print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit}")
     return 0
 
 
-def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
-    """Check and score under the run's lock, and print what was done, what was left out and which ends are hard."""
-    from scoring.pipeline.check import refuse_errors
-    from scoring.pipeline.score_run import score_run
+def score_audit(audit: Audit, run: Run, options: argparse.Namespace, *, read: bool = False) -> None:
+    """Score as the options say, and print what was done and what was left out. ``read``: read the data first."""
+    from scoring.pipeline.score_audit import score_audit as compute
 
-    only = [name.strip() for name in (getattr(options, "only", None) or "").split(",") if name.strip()]
-    with run.lock(), workers(getattr(options, "ray", None)) as found:
-        context = open_context(audit, run, options.device)
-        context.workers = found
-        if run.config:
-            from scoring.pipeline.check import check_run
+    names = (getattr(options, "only", None) or "").split(",")
+    summary = compute(
+        audit,
+        run,
+        device=options.device,
+        only=[name.strip() for name in names if name.strip()] or None,
+        settings=_settings(options),
+        anyway=getattr(options, "anyway", False),
+        workers=getattr(options, "ray", None),
+        cross_validate=getattr(options, "cross_validate", None),
+        read=read,
+        progress=bar,
+        say=say,
+    )
+    print_summary(summary)
 
-            findings = check_run(context)
-            for finding in findings:
-                print(f"  check: {finding.level}: {finding.text}")
-            if not getattr(options, "anyway", False):
-                refuse_errors(findings)
-        if getattr(options, "cross_validate", None):
-            from scoring.pipeline.retraining.cross_validation import cross_validate
 
-            context.say(cross_validate(context, options.cross_validate))
-        summary = score_run(context, only or None, _settings(options))
+def print_summary(summary: Summary) -> None:
+    """Prints what each pass did, what was left out, and what the scores have to say of this run."""
     for done in summary.passes:
         memory = f", peak memory {done['peak_gb']:.2f} GB"
         memory += f" and {done['cuda_gb']:.2f} GB on the device" if "cuda_gb" in done else ""
@@ -160,15 +159,6 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
         print(f"  {name}: not computed: {reason}")
     for note in summary.notes:
         print(f"  note: {note}")
-
-
-def workers(address: str | None) -> contextlib.AbstractContextManager[RayWorkers | None]:
-    """A context of Ray's workers, or of None: shards then run in this process."""
-    if address is None:
-        return contextlib.nullcontext()
-    from scoring.pipeline.ray_workers import RayWorkers
-
-    return RayWorkers(address)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
