@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scoring.audit.arrays import as_flags
 from scoring.audit.storage import read_table
 from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
 
@@ -33,7 +34,7 @@ def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
     >>> second_split_forgetting_time(correct).tolist()
     [2.0, 1.0, nan]
     """
-    return _stays(~np.asarray(correct, dtype=bool))
+    return _stays(~as_flags(correct, "correct", ndim=2))
 
 
 def first_split_learning_time(correct: np.ndarray) -> np.ndarray:
@@ -43,7 +44,7 @@ def first_split_learning_time(correct: np.ndarray) -> np.ndarray:
     >>> first_split_learning_time(np.array([[False, True], [True, False]])).tolist()
     [2.0, nan]
     """
-    return _stays(np.asarray(correct, dtype=bool))
+    return _stays(as_flags(correct, "correct", ndim=2))
 
 
 def _stays(state: np.ndarray) -> np.ndarray:

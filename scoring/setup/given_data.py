@@ -67,7 +67,7 @@ def given_data(folder: Path, split: str, value: Any, media: str | None = None) -
     if library in ("polars", "pyarrow") and hasattr(value, "to_pandas"):
         return _frame(folder, split, value.to_pandas(), media)
     if isinstance(value, tuple) and len(value) == 2:
-        return _pair(folder, split, *value, media)
+        return _pair(folder, split, value[0], value[1], media)
     if isinstance(value, (np.ndarray, list)) or hasattr(value, "detach"):
         if split != "pool":
             raise HardlookError(f"{split}: found inputs alone; needed a tuple (inputs, labels), or pool=inputs")
@@ -200,6 +200,9 @@ def _dataset(folder: Path, split: str, dataset: Any, media: str | None) -> Given
     """A map-style dataset of PyTorch: taken apart into originals and transform, as far as that is the same."""
     if not len(dataset):
         raise HardlookError(f"{split}: the dataset is empty; needed at least one example")
+    if type(dataset).__name__ == "TensorDataset" and len(dataset.tensors) == 2:
+        inputs, labels = dataset.tensors
+        return _pair(folder, split, inputs, labels, media)
     base, rows = _unwrapped(dataset)
     raw, transform, random = _without_transform(base, rows[:TRIED])
     if (files := _files_of(raw if raw is not None else base, rows)) is not None:

@@ -25,7 +25,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.in_process import keep_in_process
 from scoring.data.listed_sources import derived_classes, listed_without_classes
 from scoring.setup.given_data import GivenData, given_data
-from scoring.setup.toml_text import toml_lines, toml_value
+from scoring.setup.toml_text import toml_key, toml_lines
 from scoring.training.checkpoint_files import save_checkpoint
 
 MARK = "# written by hardlook.audit, "
@@ -156,13 +156,13 @@ def write_config(
     lines = [*toml_lines(top)]
     for table in data:
         lines += ["", "[[data]]", *toml_lines(table)]
-    for name, table in runs.items():
-        lines += ["", f"[run.{toml_value(name) if not name.isidentifier() else name}]", *toml_lines(table)]
+    for name, settings in runs.items():
+        lines += ["", f"[run.{toml_key(name)}]", *toml_lines(settings)]
     body = "\n".join(lines) + "\n"
     path = folder / CONFIG
     if path.is_file() and not _is_own(path.read_text(encoding="utf8")):
         found = Audit.open(folder).config
-        wanted: dict[str, Any] = {**top, "data": data} | ({"run": dict(runs)} if runs else {})
+        wanted: dict[str, Any] = dict(top) | {"data": data, "run": dict(runs)}
         if all(_holds(found.get(key), value) for key, value in wanted.items()):
             return
         raise HardlookError(
