@@ -166,18 +166,15 @@ class Audit:
 
         return suspect_frame(self._audit, self._run, n, split, by)
 
-    def slices(self, n: int = 25, split: str = "test") -> pd.DataFrame:
-        """Returns groups of examples on which the model fails for the same reason, worst first. What they need
-        (influence embeddings) is computed where it is not there yet."""
+    def slices(self, n: int | None = None, split: str = "test") -> pd.DataFrame:
+        """Returns groups of examples on which the model fails for the same reason, worst first. ``n``: how many;
+        default: 25, or as many as a small split bears. What they need (influence embeddings) is computed where it is
+        not there yet."""
         from scoring.report.data_frames import slice_frame
-        from scoring.slices.slicing_run import SliceSettings, slice_run
 
         if not self._run.influence_path.is_file():
             self.score(["influence"])
-        name = f"{split}-{n}"
-        with self._run.lock():
-            slice_run(self._audit, self._run, SliceSettings(n_slices=n, split=split, seed=self._audit.seed), name)
-        return slice_frame(self._run, name)
+        return slice_frame(self._audit, self._run, n, split)
 
     def decisions(self) -> pd.DataFrame:
         """Returns what reviewers decided, one row per example."""

@@ -57,6 +57,8 @@ def find_issues(
     ranks = pd.DataFrame(index=found.index)
     together = np.zeros(n)
     if p is not None:
+        if given.max() >= p.shape[1]:
+            raise HardlookError(f"label {given.max()} is out of range for pred_probs with {p.shape[1]} columns")
         known = given >= 0
         loss = np.full(n, np.nan)
         loss[known] = -np.log(np.maximum(p[known, given[known]], 1e-30))
@@ -89,7 +91,10 @@ def _classes(labels: Any, classes: Iterable[object] | None) -> tuple[np.ndarray,
         raise HardlookError("labels hold numbers that are not whole; needed class indices from 0, or class names")
     names = None if classes is None else [str(name) for name in classes]
     if numbers and not (names and any(str(value) in names for value in values)):
-        return np.array([-1 if value is None else int(value) for value in values]), names
+        given = np.array([-1 if value is None else int(value) for value in values])
+        if given.min() < -1:
+            raise HardlookError(f"label {given.min()} is negative; needed class indices from 0, or −1 for none")
+        return given, names
     names = names or sorted({str(value) for value in values if value is not None})
     position = {name: at for at, name in enumerate(names)}
     unknown = next((value for value in values if value is not None and str(value) not in position), None)
@@ -130,17 +135,17 @@ def _ids(ids: Iterable[object] | None, n: int) -> list[str]:
     return found
 
 
-def _named(given: np.ndarray, names: list[str] | None) -> list[Any]:
-    """Class names of indices, or the indices themselves where classes have no names; None for none."""
-    return [None if at < 0 else int(at) if names is None else names[at] for at in given.tolist()]
+def _named(given: np.ndarray, names: list[str] | None) -> pd.Series:
+    """Class names of indices, or the indices themselves where classes have no names; null for none."""
+    if names is None:
+        return pd.Series(given, dtype="Int64").mask(given < 0)
+    return pd.Series([None if at < 0 else names[at] for at in given.tolist()], dtype=object)
 
 
 def _suggested(p: np.ndarray, given: np.ndarray, names: list[str] | None) -> pd.DataFrame:
     """The most probable class other than the label."""
     from scoring.evaluation.probabilities import other_than
 
-    if given.max(initial=-1) >= p.shape[1]:
-        raise HardlookError(f"label {given.max()} is out of range for pred_probs with {p.shape[1]} columns")
     best, value = other_than(p, given)
     return pd.DataFrame({"suggested_label": _named(best, names), "p_suggested": value})
 

@@ -17,8 +17,11 @@ from scoring.audit.storage import column_facts, read_schema, read_table
 from scoring.corrections.label_patch import apply_patch, corrected_labels
 from scoring.queue.order import default_order, order_by, suggestions, suspicion
 from scoring.reviews import ReviewLog
+from scoring.slices.slicing_run import SliceSettings, slice_run
 
 EXAMPLE = ("example_id", "split", "label")
+DEFAULT_SLICES, FEWEST = 25, 5
+"""Slices where no number is asked for, and examples in each on average at least."""
 PREDICTION = ("prediction", "p_prediction", "p_label")
 
 
@@ -80,10 +83,15 @@ def suspect_frame(audit: Audit, run: Run, n: int, split: str = "train", score: s
     return shown
 
 
-def slice_frame(run: Run, name: str) -> pd.DataFrame:
-    """Returns the slices of one slicing, worst first: slice_id, size, accuracy, labels and predictions by count, and
-    the ids of its members and opponents (the training examples that harm it most)."""
-    summary = run.slicing_summary(name)
+def slice_frame(audit: Audit, run: Run, n: int | None, split: str) -> pd.DataFrame:
+    """Returns n slices of a split, worst first: slice_id, size, accuracy, labels and predictions by count, and the ids
+    of its members and opponents (the training examples that harm it most). They are kept for the pages."""
+    if n is None:
+        splits = read_table(audit.examples_path, ["split"]).to_pandas()["split"]
+        n = min(DEFAULT_SLICES, max(1, int((splits == split).sum()) // FEWEST))
+    name, settings = f"notebook-{split}", SliceSettings(n_slices=n, split=split, seed=audit.seed)
+    with run.lock():
+        summary = slice_run(audit, run, settings, name)
     members = read_table(run.slices_path(name), ["slice_id", "example_id"]).to_pandas()
     members = members.groupby("slice_id")["example_id"].agg(list)
     rows = [

@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
+from scoring.audit.arrays import as_numbers
 from scoring.audit.errors import HardlookError
 from scoring.audit.in_process import keep_in_process
 from scoring.audit.storage import atomic_path, write_table
@@ -37,6 +38,9 @@ FOLDER = "data"
 
 TRIED = 3
 """Items of a dataset on which its transform is compared."""
+
+READ_AGAIN = 8
+"""Reads of the first item in which random augmentation is looked for."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,8 @@ def _pair(folder: Path, split: str, inputs: Any, labels: Any, media: str | None)
         frame = pd.DataFrame({"path" if paths else "text": list(inputs)} | ({} if known is None else {"label": known}))
         return _frame(folder, split, frame, "image" if paths else "text")
     if isinstance(inputs, (list, tuple)) and not isinstance(inputs[0] if len(inputs) else 0, (int, float)):
+        if all(isinstance(item, (list, tuple)) for item in inputs):
+            inputs = [as_numbers(item, f"{split}: inputs") for item in inputs]
         if len({getattr(item, "shape", None) for item in inputs}) != 1 or not hasattr(inputs[0], "shape"):
             return _dataset(folder, split, Pairs(inputs, known), media)
         inputs = np.stack([as_array(item) for item in inputs])
@@ -252,7 +258,7 @@ def _without_transform(dataset: Any, rows: Sequence[int]) -> tuple[Any | None, C
         raw.transform = None
         if hasattr(raw, "transforms"):
             raw.transforms = None
-        random = any(not _same(_input(dataset[row]), _input(dataset[row])) for row in rows)
+        random = _augments(dataset, transform, rows)
         for row in rows:
             before, after = raw[row], dataset[row]
             if not _same_label(before, after) or not (random or _same(transform(before[0]), after[0])):
@@ -260,6 +266,14 @@ def _without_transform(dataset: Any, rows: Sequence[int]) -> tuple[Any | None, C
     except Exception:  # noqa: BLE001  code of others that needs its transform: the dataset is taken as it is
         return None, None, False
     return raw, transform, random
+
+
+def _augments(dataset: Any, transform: object, rows: Sequence[int]) -> bool:
+    """Returns whether a transform says that it is random, or gives another item at one of a few reads."""
+    if "Random" in repr(transform):
+        return True
+    first = [fingerprint(_input(dataset[rows[0]])) for _ in range(READ_AGAIN)]
+    return len(set(first)) > 1 or any(not _same(_input(dataset[row]), _input(dataset[row])) for row in rows[1:])
 
 
 def _input(item: Any) -> Any:

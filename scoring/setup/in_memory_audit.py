@@ -163,7 +163,7 @@ def write_config(
     if path.is_file() and not _is_own(path.read_text(encoding="utf8")):
         found = Audit.open(folder).config
         wanted: dict[str, Any] = dict(top) | {"data": data, "run": dict(runs)}
-        if all(_holds(found.get(key), value) for key, value in wanted.items()):
+        if all(_holds(found.get(key, {}), value) for key, value in wanted.items()):
             return
         raise HardlookError(
             f"{path} was written by hand and differs from what was handed over; open it with "
