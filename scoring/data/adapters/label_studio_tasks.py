@@ -37,6 +37,7 @@ class Answer:
     annotation: str | None = None
     ground_truth: bool = False
     skipped: bool = False
+    seconds: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +133,7 @@ def _answer(row: dict[str, Json]) -> Answer:
         annotation=text(row.get("id")),
         ground_truth=row.get("ground_truth") is True,
         skipped=True in (row.get("was_cancelled"), row.get("skipped")),
+        seconds=_seconds(row.get("lead_time")),
     )
 
 
@@ -159,6 +161,7 @@ def _flat_answer(row: dict[str, Json]) -> Answer:
         choices={key: names for key, names in cells.items() if names},
         updated=text(row.get("updated_at") or row.get("created_at")) or "",
         annotation=text(row.get("annotation_id")),
+        seconds=_seconds(row.get("lead_time")),
     )
 
 
@@ -184,6 +187,15 @@ def _person(value: Json) -> str:
     if isinstance(value, dict):
         value = value.get("email") or value.get("username") or value.get("id")
     return text(value) or "unknown"
+
+
+def _seconds(value: Json) -> float | None:
+    """A duration, in a CSV as text; None for none."""
+    try:
+        found = float(value) if isinstance(value, (str, int, float)) and value != "" else None
+    except ValueError:
+        return None
+    return found if found is not None and 0 <= found < float("inf") else None
 
 
 def _in_time(answers: Sequence[Answer]) -> tuple[Answer, ...]:

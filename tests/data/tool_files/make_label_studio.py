@@ -2,8 +2,8 @@
 
     pip install label-studio==1.23.2
     LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN=true LABEL_STUDIO_BASE_DATA_DIR=DATA label-studio start --no-browser \
-        --port 8913 --username ana@example.org --password … --user-token TOKEN
-    python make_label_studio.py http://127.0.0.1:8913 TOKEN OUT
+        --port PORT --username ana@example.org --password … --user-token TOKEN
+    python make_label_studio.py http://127.0.0.1:PORT TOKEN OUT
 
 Seven tasks: two agree, differ, several choices, skipped, ground truth among two that differ, none; the pictures are
 noise of 16 × 16.
