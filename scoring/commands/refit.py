@@ -30,6 +30,7 @@ def refit(options: argparse.Namespace) -> int:
     """Predict and check the effect of the corrections; keep it for the page and print it."""
     from scoring.audit import Audit
     from scoring.audit.storage import write_json
+    from scoring.corrections.effect.conclusion import conclusion
     from scoring.corrections.effect.preview import embedder, preview
     from scoring.pipeline.shards import Context
     from scoring.reviews import ReviewLog
@@ -49,6 +50,7 @@ def refit(options: argparse.Namespace) -> int:
     print(f"  {'group':<24}{'n':>6}  original  reviewed   placebo  gain (95 % interval)       predicted Δloss")
     for row in found["groups"]:
         print("  " + _refit_row(row))
+    print(conclusion(next(row for row in found["groups"] if row["group"] == "all")))
     print(f"next: hardlook dashboard {options.audit} (page Reviews shows it), then hardlook export {options.audit}")
     return 0
 

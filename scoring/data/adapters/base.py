@@ -94,6 +94,12 @@ class Source:
     starting: ClassVar[str] = ""
     """What a sentence about a missing file adds: where relative paths start, and the key that changes it."""
 
+    @classmethod
+    def recognises(cls, place: Path) -> bool:
+        """Returns whether what lies at a path is surely of this kind, by a look inside; here, a folder with one of the
+        ``markers``. An adapter whose files or folders have the endings or names of others looks further."""
+        return place.is_dir() and any((place / marker).is_file() for marker in cls.markers)
+
     root: Path
     number: int
     media: str
