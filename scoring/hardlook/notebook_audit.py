@@ -188,6 +188,19 @@ class Audit:
 
         return corrected_frame(self._audit)
 
+    def refit(self, device: str = "auto") -> pd.DataFrame:
+        """Returns what the decisions so far do to the accuracy of the refitted head, by group of test examples:
+        original, reviewed and placebo labels, and the gain with its 95 % interval; ``attrs["conclusion"]`` says it in
+        a sentence."""
+        from scoring.corrections.effect.conclusion import conclusion
+        from scoring.corrections.effect.preview import refit_audit
+        from scoring.pipeline.shards import Context
+
+        found = refit_audit(self._audit, self._run, Context(self._audit, self._run, device=device, progress=bar))
+        frame = pd.DataFrame(found["groups"])
+        frame.attrs["conclusion"] = conclusion(next(row for row in found["groups"] if row["group"] == "all"))
+        return frame
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def show(self, port: int = 0, height: int = 900) -> Served:
