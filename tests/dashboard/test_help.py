@@ -464,12 +464,13 @@ def test_the_recipe_of_a_csv_of_predictions_runs(pictures, monkeypatch):
 
 
 def test_the_recipe_of_a_notebook_runs(pictures):
-    names = run_page(
-        "recipes/notebook",
-        pictures,
-        {"hardlook score my-audit": f"hardlook score my-audit {SCORES},aum", "batch_size=64": "batch_size=8"},
-    )
-    assert len(names["suspects"]) == 10
+    names = run_page("recipes/notebook", pictures, {"batch_size=64": "batch_size=8"})
+    audit, issues = names["audit"], names["issues"]
+    assert len(issues) == 1797
+    suspects = audit.suspects(5)
+    labels = [names["train"].classes[names["train"].samples[row][1]] for row in suspects["row"]]
+    assert suspects["label"].tolist() == labels
+    assert len(audit.corrected_labels()) == len(names["train"]) + len(names["test"])
 
 
 def test_the_recipe_of_a_team_runs(reviewed, workshop):

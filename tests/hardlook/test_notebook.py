@@ -7,6 +7,8 @@ import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from tests.manual import blocks
+
 SET_UP = """
 import numpy as np, torch
 from torch.utils.data import TensorDataset
@@ -22,7 +24,12 @@ for _ in range(60):
     optimizer.zero_grad()
     torch.nn.functional.cross_entropy(net(points), torch.tensor(true)).backward()
     optimizer.step()
-p = net(points).softmax(1).detach().numpy()
+p, f = net(points).softmax(1).detach().numpy(), points
+import os
+os.mkdir("ckpts")
+for epoch in (1, 2):
+    torch.save({"state_dict": net.state_dict(), "epoch": epoch}, f"ckpts/{epoch}.pt")
+    net[2].bias.data += 0.01
 """
 
 
@@ -34,13 +41,14 @@ def run_cells(folder, *cells):
     return [cell["outputs"] for cell in notebook.cells[1:]]
 
 
-def test_find_audit_suspects_and_show(tmp_path):
-    issues, audit, suspects, shown, closed = run_cells(
+def test_the_front_pages_snippet_runs_and_everything_shows_itself(tmp_path):
+    (snippet,) = blocks("README", "python")
+    shown, issues, audit, suspects, closed = run_cells(
         tmp_path,
-        "import hardlook\nissues = hardlook.find_issues(labels, pred_probs=p)\nissues.nsmallest(6, 'rank')",
-        "audit = hardlook.audit(train=dataset, test=dataset2, model=net, folder='my-audit', scores='quick')\naudit",
+        snippet.text,
+        "issues.nsmallest(6, 'rank')",
+        "audit",
         "audit.suspects(6)",
-        "audit.show()",
         "audit.close()\nprint('done')",
     )
     assert "suggested_label" in issues[-1]["data"]["text/html"]
