@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from scoring.audit.errors import HardlookError
@@ -22,6 +25,8 @@ from scoring.audit.real_path import real_path
 
 SCHEME = "in-process"
 """No Python module can have this name, so no reference to a module is taken for one of these."""
+
+STDLIB = sysconfig.get_path("stdlib")
 
 _kept: dict[tuple[Path, str], Callable[..., Any]] = {}
 
@@ -57,22 +62,52 @@ def find_in_process(reference: str, folder: str | Path) -> Callable[..., Any]:
 
 
 def object_digest(value: object) -> str:
-    """Returns a hash of an object's code and of how it prints itself: a model's class and layers, a transform's steps
-    and parameters, a function's source and the values that it closes over."""
+    """Returns a hash of an object's code and of how it prints itself: a model's layers and their classes, a transform's
+    steps and parameters, a function's code and the values that it closes over."""
     return hashlib.sha256("\0".join(_described(value)).encode("utf8", "replace")).hexdigest()
 
 
 def _described(value: object) -> Iterator[str]:
-    kind = value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
-    yield f"{kind.__module__}.{kind.__qualname__}"
-    try:
-        yield inspect.getsource(kind)
-    except (OSError, TypeError):  # made at run time, or compiled
-        code = getattr(kind, "__code__", None)
-        yield repr((code.co_code, code.co_consts, code.co_names)) if code else ""
+    modules = getattr(value, "modules", None)
+    layers = modules() if callable(modules) and not inspect.isclass(value) else ()
+    for kind in dict.fromkeys([_kind(value), *map(type, layers)]):
+        yield f"{kind.__module__}.{kind.__qualname__}"
+        yield from _code(kind)
     for cell in getattr(value, "__closure__", None) or ():
         yield _printed(cell.cell_contents)
     yield _printed(value)
+
+
+def _code(kind: Any) -> Iterator[str]:
+    """Returns the compiled code of a function, or of a class's methods, its bases' included; not of what is installed.
+
+    The source is no help: a notebook keeps none of its classes, and two functions of one line share theirs.
+    """
+    if isinstance(getattr(kind, "__code__", None), CodeType):
+        yield _compiled(kind.__code__)
+    for base in getattr(kind, "__mro__", ()):
+        if not _is_installed(base.__module__):
+            for name, member in sorted(vars(base).items()):
+                code = getattr(getattr(member, "__func__", getattr(member, "fget", member)), "__code__", None)
+                yield f"{name} {_compiled(code) if isinstance(code, CodeType) else ''}"
+
+
+def _compiled(code: CodeType) -> str:
+    """Returns a code object's instructions, names and constants, without the lines that they stand on."""
+    inner = [_compiled(each) if isinstance(each, CodeType) else repr(each) for each in code.co_consts]
+    return repr((code.co_code, code.co_names, code.co_varnames, inner))
+
+
+def _is_installed(module: str) -> bool:
+    file = getattr(sys.modules.get(module), "__file__", None)
+    if file is None:
+        return module != "__main__"
+    return file.startswith(STDLIB) or not {"site-packages", "dist-packages"}.isdisjoint(Path(file).parts)
+
+
+def _kind(value: Any) -> Any:
+    """Returns what has the code: a function or class itself, the class of any other object."""
+    return value if inspect.isroutine(value) or inspect.isclass(value) else type(value)
 
 
 def _printed(value: object) -> str:

@@ -60,6 +60,8 @@ def audit(
     from scoring.setup.in_memory_audit import in_memory_audit
 
     data = {"train": train, "test": test, "pool": pool}
+    if isinstance(scores, str) and scores not in ("quick", "all"):
+        raise HardlookError(f'scores = {scores!r}; needed "quick", "all", a list of names such as ["vog"], or None')
     if model is not None and pred_probs is not None:
         raise HardlookError("found model and pred_probs; needed one of them: predictions come from the model")
     made = in_memory_audit(
