@@ -26,7 +26,6 @@ CONTROL, NO_CLASS = "label", "no_class"
 
 NONE_FITS, NOT_SURE = "no class fits", "not sure"
 OUTSIDE = {NONE_FITS: "none", NOT_SURE: "unsure"}
-SKIPPED = ("unsure", "none", "ignore")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,9 @@ from scoring.data.labels import natural
 
 SUFFIXES_OF = {"image": (*SUFFIXES, ".npy"), "vector": (".npy",), "text": (".txt", ".md")}
 
+UNLABELLED = "_unlabeled"
+"""The folder in which FiftyOne writes examples without a label."""
+
 
 @dataclass(kw_only=True)
 class Folder(Source):
@@ -86,6 +89,8 @@ class Folder(Source):
 
     def _class_of(self, name: str) -> str | None:
         folders = name.split("/")[:-1]
+        if folders[:1] == [UNLABELLED] and UNLABELLED not in (*self.classes, *(self.label_map or {})):
+            return None
         known = {normalize("NFC", text) for text in (*self.classes, *(self.label_map or {}))}
         beginnings = ["/".join(folders[:depth]) for depth in range(len(folders), 0, -1)]
         return next((part for part in beginnings if normalize("NFC", part) in known), folders[0] if folders else None)
