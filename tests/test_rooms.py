@@ -15,6 +15,7 @@ SCORING = [
     "cli",
     "commands",
     "dashboard",
+    "setup",
     "report",
     "corrections",
     "pipeline",
