@@ -30,6 +30,9 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     command.add_argument(
         "--audit", metavar="DIR", default="hardlook-demo", help="the folder to create (default: %(default)s)"
     )
+    command.add_argument(
+        "--only-write", action="store_true", help="write the project and its data, and stop before the training"
+    )
     command.add_argument("--no-dashboard", action="store_true", help="stop before opening the dashboard")
     command.add_argument("--port", type=int, default=8501, help="the dashboard's port (default: %(default)s)")
     device_argument(command)
@@ -45,6 +48,9 @@ def demo(options: argparse.Namespace) -> int:
 
     if not (folder / "data" / "truth.csv").is_file():
         sample.write(folder / "data")
+    if options.only_write:
+        print(f"next: hardlook train {folder}, or hardlook demo --audit {folder} for all of it")
+        return 0
     from scoring.audit import Audit
 
     audit = Audit.open(folder)

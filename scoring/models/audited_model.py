@@ -1,6 +1,6 @@
 """The audited model: built by the user's factory and run in eval mode at each checkpoint.
 
-A factory (``file.py:callable``, ``package.module:callable`` or the name of a torchvision model) → a module; a
+A factory (``file.py:callable``, ``package.module:callable`` or a name of `scoring.models.named_models`) → a module; a
 module and its checkpoints → `AuditedModel`, which gives (n, c) logits and (n, d) features of any batch at any
 checkpoint.
 
@@ -21,12 +21,13 @@ import torch
 from torch import nn
 
 from scoring.audit.errors import HardlookError, first_line
-from scoring.audit.user_code import call_reference, close_names, load_callable
+from scoring.audit.user_code import call_reference, load_callable
 from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import Checkpoint, file_stamp
 from scoring.models.eval_mode import choose_device, evaluating, logits_of, run, to_device
 from scoring.models.head import Features, Head, features_of, head_of
 from scoring.models.model_copy import independent_copy
+from scoring.models.named_models import named_model
 from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, alternatives, detect, fitting_items, rows_of
 from scoring.models.state_dict_matching import Fitted, copy_into, fit_state
 
@@ -36,14 +37,15 @@ FEW = 32  # examples that the head is looked for on
 def build_model(factory: str, arguments: Mapping[str, Any] | None = None, folder: str | Path = ".") -> nn.Module:
     """The model that a factory makes, with its own initial weights, in at least float32.
 
-    ``factory``: ``file.py:callable`` relative to ``folder``, ``package.module:callable``, or the name of a
-    torchvision classifier, whose weights are never downloaded. Raises `HardlookError` naming the factory.
+    ``factory``: ``file.py:callable`` relative to ``folder``, ``package.module:callable``, or a name of
+    `scoring.models.named_models`, whose weights are never downloaded. Raises `HardlookError` naming the factory.
 
     >>> build_model("torch.nn:Linear", {"in_features": 2, "out_features": 3})
     Linear(in_features=2, out_features=3, bias=True)
     """
     arguments = dict(arguments or {})
-    built = _user_model(factory, arguments, folder) if ":" in factory else _torchvision_model(factory, arguments)
+    built = named_model(factory, arguments, folder)
+    built = _user_model(factory, arguments, folder) if built is None else built
     if not isinstance(built, nn.Module):
         raise HardlookError(f"{factory} returned {type(built).__name__}; needed a torch.nn.Module")
     halves = {torch.float16, torch.bfloat16} & {parameter.dtype for parameter in built.parameters()}
@@ -69,33 +71,6 @@ def copied_model(name: str, model: nn.Module) -> nn.Module:
         raise HardlookError(
             f"{name}: the model cannot be copied ({type(error).__name__}: {first_line(error)}); needed one that "
             "copy.deepcopy copies, or a function that makes it"
-        ) from error
-
-
-def _torchvision_model(name: str, arguments: dict[str, Any]) -> nn.Module:
-    """A torchvision classifier without weights."""
-    from torchvision import (
-        models as zoo,
-    )  # imported late: it takes a second, and most audits name their own factory
-
-    names = zoo.list_models(module=zoo)
-    if name not in names:
-        raise HardlookError(
-            f"model = {name!r} is not a torchvision model; {close_names(name, names)} Or name your own model factory: "
-            "file.py:callable"
-        )
-    if arguments.pop("weights", None) or arguments.pop("pretrained", None):
-        raise HardlookError(
-            f"model = {name!r}: arguments ask for pretrained weights, but hardlook downloads nothing; remove them and "
-            "name the weights in `checkpoints`"
-        )
-    if name in ("googlenet", "inception_v3"):
-        arguments.setdefault("init_weights", False)  # a slow initialisation that the checkpoint overwrites
-    try:
-        return zoo.get_model(name, weights=None, **arguments)
-    except (TypeError, ValueError) as error:
-        raise HardlookError(
-            f"model = {name!r} with {arguments} failed: {error} (the number of classes is num_classes)"
         ) from error
 
 

@@ -55,14 +55,14 @@ def read_state_dict(path: str | Path, *, weights: str = "plain") -> StateDict:
     path = Path(path)
     if path.is_dir():
         return _read_folder(path, weights)
-    content, stated = _open(path)
+    content, stated = open_checkpoint(path)
     return pick_state_dict(path, content, stated, weights)
 
 
 def _read_folder(folder: Path, weights: str) -> StateDict:
     """Join the files of a checkpoint folder; epoch and step come from the trainer's own record beside
     them."""
-    states = [pick_state_dict(file, *_open(file), weights) for file in weight_files(folder)]
+    states = [pick_state_dict(file, *open_checkpoint(file), weights) for file in weight_files(folder)]
     tensors = {name: tensor for state in states for name, tensor in state.tensors.items()}
     stated = trainer_state(folder)
     notes = tuple(dict.fromkeys(note for state in states for note in state.notes))
@@ -70,7 +70,7 @@ def _read_folder(folder: Path, weights: str) -> StateDict:
     return StateDict(folder, tensors, files, states[0].kind, number(stated, EPOCHS), number(stated, STEPS), notes)
 
 
-def _open(path: Path) -> tuple[Any, dict[str, Any]]:
+def open_checkpoint(path: Path) -> tuple[Any, dict[str, Any]]:
     """Returns what a file holds, and what it states about itself; tensors and plain values only."""
     if not path.is_file():
         raise HardlookError(f"there is no checkpoint {path}")

@@ -1,10 +1,11 @@
 """The evaluation transform: an example's original → the tensor that the model sees.
 
-audit.toml names it as ``file.py:callable`` or as a table of ``resize``, ``crop``, ``mode``, ``mean`` and
-``std``, built with torchvision.transforms.v2. Without either, images become float32 (channels, height,
-width) in [0, 1] and vectors stay as they are, in float32. Nothing here is random.
+audit.toml names it as ``file.py:callable`` or as a table of ``resize``, ``crop``, ``mode``, ``mean``, ``std`` and
+``interpolation``, built with torchvision.transforms.v2. Without either, images become float32 (channels, height,
+width) in [0, 1] and vectors stay as they are, in float32. ``{ processor = "FOLDER" }`` is the image processor of a
+Hugging Face folder, ``{ tokenizer = "FOLDER", length = 128 }`` its tokenizer. Nothing here is random.
 
-Cost: one decode-free pass over a picture. Known limits: text needs a callable of its own (its tokeniser).
+Cost: one decode-free pass over a picture. Known limits: other tokenizers need a callable of their own.
 """
 
 from __future__ import annotations
@@ -24,8 +25,12 @@ from scoring.audit.user_code import call_named, close_names, load_callable
 MOST_PIXELS = 16_384
 """A side longer than this is a slip of the finger, which would fill the memory."""
 
-KEYS = ("resize", "crop", "mode", "mean", "std")
+KEYS = ("resize", "crop", "mode", "mean", "std", "interpolation")
 TEXT_KEYS = ("length", "buckets")
+INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos", "box", "hamming")
+"""Of Pillow; ``bilinear`` is torchvision's own default."""
+PILLOW_ALONE = ("lanczos", "box", "hamming")
+"""What torchvision resizes images by, but no tensors."""
 
 READABLE_AS = {
     "1": "L",
@@ -56,9 +61,36 @@ def load_transform(
     if isinstance(spec, str):
         found = load_callable(spec, folder)
         return call_named(spec, found, {}) if inspect.isclass(found) else found
-    if media == "text":
-        return _hashed_words(dict(spec or {}))
-    return TableTransform(**_checked(dict(spec or {})), pictures=media != "vector")
+    given = dict(spec or {})
+    if "tokenizer" in given or "processor" in given:
+        return _of_folder(given, Path(folder), media)
+    return _hashed_words(given) if media == "text" else TableTransform(**_checked(given), pictures=media != "vector")
+
+
+def _of_folder(spec: dict[str, Any], folder: Path, media: str) -> Callable[[Any], torch.Tensor]:
+    """The tokenizer or image processor of a Hugging Face folder."""
+    from scoring.models.huggingface import ProcessedImage, Tokens
+
+    keys, wanted = (("tokenizer", "length"), "text") if "tokenizer" in spec else (("processor",), "image")
+    for key in spec:
+        if key not in keys:
+            raise HardlookError(f"transform has the key {key!r} beside {keys[0]!r}; {close_names(key, keys)}")
+    if media != wanted:
+        raise HardlookError(
+            f"transform has a {keys[0]}, which reads {wanted}s, but media = {media!r}; write one of both"
+        )
+    if not isinstance(spec[keys[0]], str):
+        raise HardlookError(f"transform.{keys[0]} = {spec[keys[0]]!r}; needed the path of a folder")
+    place = folder / Path(spec[keys[0]]).expanduser()
+    if not place.is_dir():
+        raise HardlookError(f"transform.{keys[0]} = {spec[keys[0]]!r}: there is no folder {place}; correct the path")
+    if wanted == "image":
+        return ProcessedImage(place)
+    if "length" not in spec:
+        raise HardlookError(
+            "transform has a tokenizer but no length; write the number of tokens of its training: length = 128"
+        )
+    return Tokens(place, spec["length"])
 
 
 def as_given(original: Any) -> torch.Tensor:
@@ -91,6 +123,10 @@ def _checked(spec: dict[str, Any]) -> dict[str, Any]:
             raise HardlookError(f"transform.{key} = {value!r}; needed a number, or one per channel")
     if np.any(np.asarray(spec.get("std", 1.0)) == 0):
         raise HardlookError(f"transform.std = {spec['std']!r}; needed numbers other than 0")
+    if spec.get("interpolation", "bilinear") not in INTERPOLATIONS:
+        raise HardlookError(
+            f"transform.interpolation = {spec['interpolation']!r}; needed {' or '.join(INTERPOLATIONS)}"
+        )
     if spec.get("mode", "L") not in ("L", "RGB"):
         raise HardlookError(f"transform.mode = {spec['mode']!r}; needed 'L' (grey) or 'RGB'")
     return spec
@@ -108,7 +144,8 @@ def _are_numbers(value: Any) -> bool:
 
 
 class TableTransform:
-    """Mode, resize (shorter side, antialiased), centre crop, [0, 1], then (x − mean) / std per channel.
+    """Mode, resize (shorter side, antialiased, by ``interpolation``), centre crop, [0, 1], then (x − mean) / std per
+    channel.
 
     8 and 16 bits are divided by their greatest value; other numbers are taken to be in the model's range
     already.
@@ -121,6 +158,7 @@ class TableTransform:
         mode: str | None = None,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        interpolation: str = "bilinear",
         pictures: bool = True,
     ) -> None:
         from torchvision.transforms import (
@@ -129,7 +167,9 @@ class TableTransform:
 
         self.mode, self.mean, self.std, self.pictures = mode, mean, std, pictures
         self.resize, self.crop = _sides(resize), _sides(crop)
-        self.sizes = [v2.Resize(resize, antialias=True)] if resize else []
+        by = v2.InterpolationMode(interpolation)
+        self.interpolation = interpolation
+        self.sizes = [v2.Resize(resize, interpolation=by, antialias=True)] if resize else []
         self.sizes += [v2.CenterCrop(crop)] if crop else []
 
     def __call__(self, original: Any) -> torch.Tensor:
@@ -192,6 +232,11 @@ class TableTransform:
         return self._normalised(torch.from_numpy(np.ascontiguousarray(values)).to(torch.float32))
 
     def _sized(self, picture: Any) -> Any:
+        if self.resize and self.interpolation in PILLOW_ALONE and isinstance(picture, torch.Tensor):
+            raise HardlookError(
+                f"transform.interpolation = {self.interpolation!r} works on images alone, and an example is an array "
+                "of numbers other than bytes; use bilinear, bicubic or nearest"
+            )
         for step in self.sizes:
             picture = step(picture)
         return picture

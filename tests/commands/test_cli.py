@@ -66,27 +66,36 @@ def test_help_of_the_rest_loads_no_torch():
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 
-def test_new_makes_a_project_from_any_folder_and_never_overwrites_one(tmp_path, monkeypatch, capsys):
+def test_new_writes_a_template_and_never_overwrites_an_audit(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert hardlook("new", "mine") == 0
     assert "hardlook check mine" in capsys.readouterr().out
-    assert {"audit.toml", "model.py", "data.py"} == {path.name for path in (tmp_path / "mine").iterdir()}
+    assert {"audit.toml"} == {path.name for path in (tmp_path / "mine").iterdir()}
+    audit = check_config(tomllib.loads((tmp_path / "mine" / "audit.toml").read_text()))
+    assert [source["split"] for source in audit["data"]] == ["train", "test"] and audit["run"]["main"]["transform"]
     (tmp_path / "mine" / "audit.toml").write_text("# my own work")
     assert hardlook("new", "mine") == 1
+    assert hardlook("new", "mine", "--sample", "digits") == 1
     assert (tmp_path / "mine" / "audit.toml").read_text() == "# my own work"
     assert "already has an audit.toml" in capsys.readouterr().err
 
 
-def test_own_data_get_the_documented_defaults_and_no_truth_and_a_sample_all_of_its_own(tmp_path, capsys):
-    own, sample = tmp_path / "mine", tmp_path / "digits"
-    assert hardlook("new", own) == 0 and hardlook("new", sample, "--sample", "digits") == 0
-    assert (sample / "audit.toml").read_text() == (files("sample_data") / "audit.toml").read_text()
-    whole, mine = (check_config(tomllib.loads((folder / "audit.toml").read_text())) for folder in (sample, own))
-    settings = whole["run"]["main"]
-    assert settings.pop("scores")["influence"]["subset"] == 600 and settings.pop("expected_accuracy") == 0.93
-    assert whole.pop("truth") and whole.pop("name")
-    assert mine == whole
-    assert (sample / "guidelines.md").is_file() and not (own / "guidelines.md").exists()
+def test_new_alone_prints_its_usage_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert hardlook("new") == 2
+    assert "hardlook new DIR --train PATH" in capsys.readouterr().out
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_sample_is_copied_whole_and_the_demo_can_be_written_without_running_it(tmp_path, capsys):
+    sample, demo = tmp_path / "digits", tmp_path / "demo"
+    assert hardlook("new", sample, "--sample", "digits") == 0
+    assert hardlook("demo", "--audit", demo, "--only-write") == 0
+    for folder in (sample, demo):
+        assert (folder / "audit.toml").read_text() == (files("sample_data") / "audit.toml").read_text()
+        assert (folder / "guidelines.md").is_file() and (folder / "model.py").is_file()
+    assert (demo / "data" / "train.csv").is_file() and not (demo / "runs").exists()
+    assert f"hardlook train {demo}" in capsys.readouterr().out
 
 
 def test_an_error_is_one_message_and_no_traceback(tmp_path, capsys):

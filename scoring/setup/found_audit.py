@@ -1,0 +1,105 @@
+"""One audit as it was found: the two halves, data and model, fitted to each other, and the text of its ``audit.toml``.
+
+The model says what kind of examples it takes and how its training read them; the data says which transform can be
+asked about. Weights that do not fit the model are refused here, before anything is written.
+
+Inputs → outputs: what the command line names → `FoundAudit`. Cost: that of its halves, and the model built once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from scoring.models import build_model, fit_state, read_state_dict
+from scoring.setup.checkpoint_found import find_model
+from scoring.setup.class_names import classes_line, given_classes
+from scoring.setup.data_found import find_data
+from scoring.setup.findings import FoundData, FoundModel, Line
+from scoring.setup.places import unwritten
+from scoring.setup.written_config import config_text
+
+
+@dataclass(frozen=True)
+class FoundAudit:
+    """The text of ``audit.toml``; sentences on what was found and on what could not be decided; whether a first look
+    can be taken."""
+
+    text: str
+    said: tuple[str, ...]
+    asked: tuple[str, ...]
+    complete: bool
+
+
+def find_audit(
+    paths: Mapping[str, str | None],
+    folder: Path,
+    *,
+    model: str | None = None,
+    checkpoints: str | None = None,
+    transform: str | None = None,
+    classes: str | None = None,
+) -> FoundAudit:
+    """The audit in ``folder`` (which exists) of the data at ``paths`` (split → path) and the model that is named.
+
+    Raises `HardlookError` for a path that holds nothing, for what is ambiguous, and for weights of another model.
+    """
+    names = given_classes(classes)
+    run = find_model(model, checkpoints, transform, folder)
+    media = run.media if run else None
+    data = find_data(paths, folder, media=media, natural_order=run.natural if run else False)
+    if run is not None:
+        run, data = _fitted(run, data.media), _with_exif(data, run.exif)
+        if run.complete:
+            _refuse_unfitting(run, folder)
+    line, questions = classes_line(data, run, names)
+    said = (*data.said, *((_order(line),) if not line.asked else ()), *(run.said if run else ()))
+    asked = (*data.asked, *questions, *(run.asked if run else (NO_MODEL,)))
+    complete = run is not None and run.complete and not questions and not _asks_transform(run)
+    return FoundAudit(config_text(data, run, line), said, asked, complete)
+
+
+NO_MODEL = "the model: name its checkpoints (--checkpoints), or import predictions: hardlook import-predictions"
+
+
+def _order(line: Line) -> str:
+    """The classes and their order, in words."""
+    names = line.value if isinstance(line.value, list) else []
+    shown = ", ".join(str(name) for name in names[:6]) + (", …" if len(names) > 6 else "")
+    return f"classes: {len(names)} ({shown}), {line.reason}"
+
+
+def _asks_transform(run: FoundModel) -> bool:
+    """Returns whether the transform is a question as a whole."""
+    lines = (run.transform,) if isinstance(run.transform, Line) else run.transform
+    return bool(lines) and any(line.asked for line in lines)
+
+
+def _fitted(run: FoundModel, media: str) -> FoundModel:
+    """The run with a question on the transform that fits the kind of examples: none for rows of numbers."""
+    if media == "image" or not _asks_transform(run):
+        return run
+    rest = tuple(text for text in run.asked if not text.startswith("transform:"))
+    if media == "vector":
+        return replace(run, transform=(), asked=rest)
+    if run.kind == "huggingface":
+        return run
+    why = 'text → (length,) token ids; for a Hugging Face tokenizer { tokenizer = "FOLDER", length = 128 }'
+    ask = "transform: no file says how the training turned texts into tokens; write it, or name it with --transform"
+    return replace(run, transform=Line("transform", "model.py:transform", why, asked=True), asked=(*rest, ask))
+
+
+def _with_exif(data: FoundData, exif: bool | None) -> FoundData:
+    """The tables with ``exif``, where the training read images otherwise than their source's usual library."""
+    if exif is None or data.media != "image":
+        return data
+    line = Line("exif", exif, "as the training read its images")
+    return replace(data, tables=tuple((*table, line) for table in data.tables))
+
+
+def _refuse_unfitting(run: FoundModel, folder: Path) -> None:
+    """Raises `HardlookError` where the model cannot be built, or the weights are those of another one."""
+    arguments = {line.key: line.value for line in run.arguments}
+    built = build_model(str(run.model.value), arguments, folder)
+    fit_state(built, read_state_dict(unwritten(run.checkpoints.value, folder)))

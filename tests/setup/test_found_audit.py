@@ -1,0 +1,160 @@
+"""`hardlook new` on what a training left: the file that it writes is opened, and its model is run."""
+
+import tomllib
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models as zoo
+
+from scoring.audit import Audit, check_config
+from scoring.models import AuditedModel, find_checkpoints
+from tests.conftest import hardlook
+
+
+def settings(folder):
+    return check_config(tomllib.loads((folder / "audit.toml").read_text()))
+
+
+def last_model(folder):
+    """The model of an audit with the weights of its last checkpoint."""
+    audit = Audit.open(folder)
+    run = audit.run().config
+    found = find_checkpoints(run["checkpoints"], audit.root)
+    model = AuditedModel.build(run["model"], run.get("arguments"), audit.root, checkpoints=found, device="cpu")
+    return model.at(found[-1])
+
+
+def test_one_pth_of_a_torchvision_model_needs_the_data_and_the_file_alone(work, capsys):
+    net = zoo.resnet18(num_classes=3)
+    torch.save({"model_state_dict": net.state_dict(), "epoch": 10, "optimizer": {}}, work / "final.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "final.pth") == 0
+    found = settings(work / "my-audit")
+    assert found["classes"] == ["cat", "dog", "eel"]
+    assert [(source["split"], source["path"]) for source in found["data"]] == [
+        ("train", "../images/train"),
+        ("test", "../images/test"),
+    ]
+    assert found["run"]["main"]["model"] == "resnet18" and found["run"]["main"]["arguments"] == {"num_classes": 3}
+    transform = {"mode": "RGB", "resize": 256, "crop": 224, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+    assert found["run"]["main"]["transform"] == transform
+    text = (work / "my-audit" / "audit.toml").read_text()
+    assert 'checkpoints = "../final.pth"    # read from its key model_state_dict, epoch 10' in text
+    shown = capsys.readouterr().out
+    assert "12 examples of the test split went through the model: accuracy" in shown
+    assert "VoG, AUM, the data map and forgetting need those of several epochs" in shown
+    assert "to decide: transform: that of the published weights of resnet18 is written" in shown
+    assert "next: hardlook score my-audit" in shown
+
+
+def test_a_pickled_model_is_converted_first_and_nothing_is_written_until_then(work, capsys):
+    torch.save(zoo.resnet18(num_classes=3), work / "whole.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "whole.pth") == 1
+    told = capsys.readouterr().err
+    assert "hardlook convert whole.pth --trust" in told and "--checkpoints whole.safetensors" in told
+    assert not (work / "my-audit").exists()
+    assert hardlook("convert", "whole.pth", "--trust") == 0
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "whole.safetensors") == 0
+    assert settings(work / "my-audit")["run"]["main"]["model"] == "resnet18"
+
+
+def test_weights_of_another_architecture_are_refused_before_anything_is_written(work, capsys):
+    torch.save(zoo.resnet34(num_classes=3).state_dict(), work / "other.pth")
+    assert hardlook("new", "a", "--train", "images", "--checkpoints", "other.pth", "--model", "resnet18") == 1
+    assert "keys that the model does not have" in capsys.readouterr().err
+    assert not (work / "a").exists()
+
+
+def test_a_state_dict_that_fits_nothing_names_the_body_it_holds_and_asks_for_its_code(work, capsys):
+    net = zoo.resnet18()
+    net.fc = nn.Sequential(nn.Dropout(), nn.Linear(512, 3))
+    torch.save(net.state_dict(), work / "tuned.pth")
+    assert hardlook("new", "a", "--train", "images", "--checkpoints", "tuned.pth") == 1
+    told = capsys.readouterr().err
+    assert "its layers, but for the head, are those of resnet18" in told and "--model file.py:callable" in told
+
+
+MODEL = """from torch import nn
+
+
+def net(width, num_classes=10):
+    return nn.Sequential(nn.Conv2d(3, width, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(width, num_classes))
+"""
+
+
+def test_code_of_ones_own_is_called_with_the_width_of_the_head_and_asks_for_the_rest(work, capsys):
+    (work / "train.py").write_text(MODEL)
+    scope: dict = {}
+    exec(MODEL, scope)
+    for epoch in (1, 2):
+        torch.save(scope["net"](4, 3).state_dict(), work / f"e{epoch}.pt")
+    given = ("new", "my-audit", "--train", "images", "--checkpoints", "e*.pt", "--model", "train.py:net")
+    assert hardlook(*given, "--transform", "{ mode = 'RGB', resize = [32, 32] }") == 0
+    text = (work / "my-audit" / "audit.toml").read_text()
+    assert 'model = "../train.py:net"' in text and '# width = ""' in text and "num_classes = 3" in text
+    assert 'checkpoints = "../e*.pt"' in text and "transform" not in capsys.readouterr().out.partition("wrote")[0]
+    filled = text.replace('# width = ""', "width = 4")
+    (work / "my-audit" / "audit.toml").write_text(filled)
+    with last_model(work / "my-audit") as module:
+        assert torch.equal(module[0].weight, torch.load(work / "e2.pt")["0.weight"])
+
+
+def test_identical_weights_are_left_out_with_a_word_and_the_numbered_file_stays(work, capsys):
+    state = zoo.resnet18(num_classes=3).state_dict()
+    torch.save({"state_dict": zoo.resnet18(num_classes=3).state_dict(), "epoch": 1}, work / "epoch_1.pt")
+    for name in ("best.pt", "epoch_2.pt", "last.pt"):
+        torch.save({"state_dict": state, "epoch": 2}, work / name)
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "*.pt") == 0
+    assert settings(work / "my-audit")["run"]["main"]["checkpoints"] == ["../epoch_1.pt", "../epoch_2.pt"]
+    shown = capsys.readouterr().out
+    assert "last.pt is left out: it holds the weights of epoch_2.pt again" in shown
+    assert "best.pt is left out" in shown
+
+
+def test_a_number_of_classes_that_is_not_that_of_the_outputs_is_a_question(work, capsys):
+    torch.save(zoo.resnet18(num_classes=4).state_dict(), work / "four.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "four.pth") == 0
+    text = (work / "my-audit" / "audit.toml").read_text()
+    assert '# classes = ["cat", "dog", "eel"]' in text
+    shown = capsys.readouterr().out
+    assert "the data has 3 classes and the model 4 outputs" in shown and "next: write what is to decide" in shown
+    assert hardlook("new", "other", "--train", "images", "--checkpoints", "four.pth", "--classes", "cat,dog,eel") == 1
+    assert "--classes names 3 classes, and the model has 4 outputs" in capsys.readouterr().err
+    named = ("--classes", "eel,cat,ant,dog")
+    assert hardlook("new", "other", "--train", "images", "--checkpoints", "four.pth", *named) == 0
+    assert settings(work / "other")["classes"] == ["eel", "cat", "ant", "dog"]
+
+
+@pytest.mark.parametrize(
+    "given, told",
+    [
+        (("--train", "nowhere"), "--train nowhere: there is nothing there; . holds empty, images, notes.txt"),
+        (("--train", "empty"), "the folder is empty"),
+        (("--model", "resnet18"), "--model alone describes no audit; name its data too"),
+        (("--train", "images", "--model", "resnet18"), "--model resnet18 comes without weights"),
+        (("--train", "images", "--checkpoints", "no/*.pt"), "nothing is there"),
+        (("--train", "images", "--checkpoints", "notes.txt"), "is not a checkpoint: it is a text file"),
+        (("--train", "images", "--sample", "digits"), "--sample copies a project of its own"),
+        (("--train", "images", "--classes", "a,a"), "'a' twice"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing_behind(work, capsys, given, told):
+    (work / "empty").mkdir()
+    (work / "notes.txt").write_text("to do")
+    assert hardlook("new", "a", *given) == 1
+    shown = capsys.readouterr().err
+    assert told in shown and shown.count("\n") == 1
+    assert not (work / "a").exists()
+
+
+def test_images_without_class_folders_go_to_the_pool_with_a_word(work, capsys):
+    assert hardlook("new", "a", "--train", "images/train/cat") == 0
+    text = (work / "a" / "audit.toml").read_text()
+    assert 'split = "pool"    # no class folders: unlabelled examples' in text
+    assert "so its examples are in the pool" in capsys.readouterr().out
+
+
+def test_a_first_look_that_is_no_better_than_chance_says_so(work, capsys):
+    torch.save(zoo.resnet18(num_classes=3).state_dict(), work / "untrained.pth")
+    assert hardlook("new", "a", "--train", "images", "--checkpoints", "untrained.pth") == 0
+    assert "little more than naming one class always" in capsys.readouterr().out
