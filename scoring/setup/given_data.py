@@ -31,6 +31,7 @@ from scoring.audit.storage import atomic_path, write_table
 from scoring.data.adapters.dataset_objects import INPUT_KEYS
 from scoring.data.adapters.manifest import USUAL
 from scoring.data.images import as_array, fingerprint
+from scoring.setup.data_found import find_data
 
 KINDS = "a path, a data frame, a tuple (inputs, labels), a map-style dataset of PyTorch or a dataset of Hugging Face"
 FOLDER = "data"
@@ -45,13 +46,14 @@ READ_AGAIN = 8
 
 @dataclass(frozen=True)
 class GivenData:
-    """One split: its table in audit.toml, its media, and how its items become tensors.
+    """One split: its tables in audit.toml (one, but for a folder that holds splits), its media, and how its items
+    become tensors.
 
     ``transform``: the dataset's own; None where it has none. ``as_given``: items are tensors that the model takes as
     they are. ``random``: its transform augments, so it is no evaluation transform.
     """
 
-    table: dict[str, Any]
+    tables: tuple[dict[str, Any], ...]
     media: str = "image"
     transform: Callable[[Any], Any] | None = None
     as_given: bool = False
@@ -63,7 +65,7 @@ def given_data(folder: Path, split: str, value: Any, media: str | None = None) -
     data tells. Raises ``HardlookError`` for what is no dataset, in one sentence that names the split."""
     library = type(value).__module__.partition(".")[0]
     if isinstance(value, (str, os.PathLike)):
-        return GivenData({"split": split, "path": str(Path(value).expanduser().resolve())}, media or "image")
+        return _path(folder, split, os.fspath(value), media)
     if library == "datasets" or (isinstance(value, Mapping) and hasattr(value, "column_names")):
         return _hugging_face(folder, split, value, media)
     if isinstance(value, pd.DataFrame):
@@ -81,6 +83,15 @@ def given_data(folder: Path, split: str, value: Any, media: str | None = None) -
     if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
         return _dataset(folder, split, value, media)
     raise HardlookError(f"{split}: found {type(value).__name__}; needed {KINDS}")
+
+
+def _path(folder: Path, split: str, path: str, media: str | None) -> GivenData:
+    """A path that audit.toml can name, with what it needs beside it."""
+    found = find_data({split: str(Path(path).expanduser().resolve())}, folder, media=media)
+    if found.asked:
+        raise HardlookError(f"{split}: {'; '.join(found.asked)}")
+    lines = [{line.key: line.value for line in table if not line.asked} for table in found.tables]
+    return GivenData(tuple(lines), found.media)
 
 
 # -- tables and arrays -----------------------------------------------------------------------------------------------
@@ -108,7 +119,7 @@ def _frame(folder: Path, split: str, frame: pd.DataFrame, media: str | None) -> 
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise HardlookError(f"{split}: a column of the data frame holds values of several kinds: {error}") from error
     write_table(folder / FOLDER / f"{split}.parquet", content.replace_schema_metadata(None))
-    return GivenData(table, media)
+    return GivenData((table,), media)
 
 
 def _are_texts(column: pd.Series) -> bool:
@@ -152,7 +163,7 @@ def _pair(folder: Path, split: str, inputs: Any, labels: Any, media: str | None)
         else:
             np.savez(file, x=values, y=np.asarray(known))
             table["labels"] = "y"
-    return GivenData(table, media, as_given=media == "image" and values.dtype != np.uint8)
+    return GivenData((table,), media, as_given=media == "image" and values.dtype != np.uint8)
 
 
 def _labels(split: str, labels: Any, n: int) -> list[Any]:
@@ -199,7 +210,7 @@ def _hugging_face(folder: Path, split: str, value: Any, media: str | None) -> Gi
     text = any(name in features for name in USUAL["text_column"])
     reference = keep_in_process(folder, split, lambda: value)
     table = {"split": split, "adapter": "huggingface", "factory": reference}
-    return GivenData(table, media or ("image" if "Image" in kinds or not text else "text"))
+    return GivenData((table,), media or ("image" if "Image" in kinds or not text else "text"))
 
 
 def _dataset(folder: Path, split: str, dataset: Any, media: str | None) -> GivenData:
@@ -213,14 +224,14 @@ def _dataset(folder: Path, split: str, dataset: Any, media: str | None) -> Given
     raw, transform, random = _without_transform(base, rows[:TRIED])
     if (files := _files_of(raw if raw is not None else base, rows)) is not None:
         found = _frame(folder, split, files, media or "image")
-        return GivenData({**found.table, "mode": "RGB"}, found.media, transform, random=random)
+        return GivenData(({**found.tables[0], "mode": "RGB"},), found.media, transform, random=random)
     kept = Rows(raw, rows) if raw is not None else dataset
     first = _input(kept[0])
     media = media or ("text" if isinstance(first, str) else "vector" if _is_vector(first) else "image")
     reference = keep_in_process(folder, split, lambda: kept)
     table = {"split": split, "adapter": "dataset", "factory": reference}
     return GivenData(
-        table, media, transform, media == "image" and transform is None and hasattr(first, "shape"), random
+        (table,), media, transform, media == "image" and transform is None and hasattr(first, "shape"), random
     )
 
 

@@ -61,7 +61,7 @@ def in_memory_audit(
         shown = ", ".join(f"{split} {each.media}" for split, each in given.items())
         raise HardlookError(f"all splits need the same kind of data, found {shown}; name it with media=")
     config: dict[str, Any] = {"format": 1, "media": kinds.pop()}
-    tables = [each.table for each in given.values()]
+    tables = [table for each in given.values() for table in each.tables]
     names = [str(name) for name in classes] if classes is not None else _derived(folder, config, tables)
     config |= {"classes": names} if names else {}
     settings = _run_settings(folder, run, model, checkpoints, _transform(folder, transform, given))

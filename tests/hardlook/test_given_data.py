@@ -141,6 +141,19 @@ def test_a_frame_of_paths_keeps_its_other_columns(tmp_path, folder, monkeypatch)
     assert examples["meta.camera"].tolist() == ["a", "b"]
 
 
+def test_paths_are_what_hardlook_new_finds_there(tmp_path, folder):
+    opened, _ = made(tmp_path, train=folder)
+    assert opened.classes == list(CLASSES)
+    assert len(read_examples(opened)) == 24
+    pd.DataFrame({"text": ["one", "two"], "label": ["a", "b"]}).to_csv(tmp_path / "texts.csv", index=False)
+    audit = hardlook.audit(train=str(tmp_path / "texts.csv"), folder=tmp_path / "second", scores=None)
+    opened = Audit.open(audit)
+    ingest(opened)
+    assert (opened.media, read_examples(opened)["label"].tolist()) == ("text", ["a", "b"])
+    with pytest.raises(hardlook.HardlookError, match="nothing"):
+        hardlook.audit(train=tmp_path / "nothing", folder=tmp_path / "third")
+
+
 def test_texts_and_pictures_in_lists(tmp_path):
     opened, _ = made(tmp_path, train=(["good film", "bad film"], ["yes", "no"]))
     assert (opened.media, opened.classes) == ("text", ["no", "yes"])
