@@ -106,7 +106,7 @@ class Croissant(RecordSource):
         labelled = [name for name in likely if any(one.is_label for one in fields[name])] or likely
         if len(labelled) != 1:
             raise self.error(
-                f" needs record_set, the set with the {self.media}s; there is {', '.join(names) or 'none'}"
+                f" needs record_set, the set with the {self.media} data; there is {', '.join(names) or 'none'}"
             )
         return fields[labelled[0]]
 

@@ -1,4 +1,4 @@
-"""Writes mlcroissant-1.1.1: three small datasets that mlcroissant describes, and what it reads of them in ``read.json``.
+"""Writes mlcroissant-1.1.1: small datasets that mlcroissant describes, and what it reads of them in ``read.json``.
 
     pip install mlcroissant==1.1.1
     python make_croissant.py OUT
