@@ -5,6 +5,7 @@ import io
 import json
 import shutil
 import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -368,6 +369,60 @@ def test_an_image_folder_with_a_table_of_other_things_stays_one(tmp_path):
     write_metadata(tmp_path / "data", "csv", [{"file_name": "a/0.jpg", "camera": "x"}, {"file_name": "b/1.jpg"}])
     source = source_of(tmp_path, 'path = "data"\nsplit = "train"', ["a", "b"])
     assert source.name == "folder" and labels_by_name(source) == {"a/0.jpg": "a", "b/1.jpg": "b"}
+
+
+# -- Croissant ---------------------------------------------------------------------------------------
+
+
+def pixels(source, listing):
+    """The digest of each picture as mlcroissant's reader has it."""
+    rows = range(len(listing))
+    images = [np.asarray(source.original(row, listing.path(row))) for row in rows]
+    return [hashlib.sha256(image.tobytes()).hexdigest() for image in images]
+
+
+@pytest.mark.parametrize("kind, label", [("folders", "label"), ("joined", "class")])
+@pytest.mark.parametrize("unpacked", [False, True])
+def test_croissants_pictures_have_the_labels_that_mlcroissant_reads(tmp_path, kind, label, unpacked):
+    folder = kept(tmp_path, f"mlcroissant-1.1.1/{kind}")
+    if unpacked:
+        with zipfile.ZipFile(folder / f"{kind}.zip") as archive:
+            archive.extractall(folder / kind)
+        (folder / f"{kind}.zip").unlink()
+    source = source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES)
+    listing = source.listing()
+    expected = {record["image"]: record for record in read(f"mlcroissant-1.1.1/{kind}")}
+    assert source.name == "croissant" and not source.turns
+    found = dict(zip(pixels(source, listing), listing.labels, strict=True))
+    assert found == {image: record[label] for image, record in expected.items()} and len(found) == 4
+    if kind == "joined":
+        ages = dict(zip(pixels(source, listing), listing.metadata["age"].to_pylist(), strict=True))
+        assert ages == {image: record["age"] for image, record in expected.items()}
+    ingest(Audit.open(tmp_path))
+    assert read_table(tmp_path / "examples.parquet").to_pandas()["problem"].isna().all()
+
+
+def test_a_table_of_texts_is_read_by_the_fields_of_its_record_set(tmp_path):
+    kept(tmp_path, "mlcroissant-1.1.1/table")
+    source = source_of(tmp_path, 'path = "data/metadata.json"\nsplit = "train"', ["good", "bad"], media="text")
+    listing, expected = source.listing(), read("mlcroissant-1.1.1/table")
+    assert [source.stored(row) for row in range(2)] == [record["words"] for record in expected]
+    assert listing.labels == [record["feeling"] for record in expected]
+    assert listing.metadata["age"].to_pylist() == [record["age"] for record in expected]
+
+
+def test_files_that_are_not_there_and_sets_that_are_not_clear_are_refused(tmp_path):
+    folder = kept(tmp_path, "mlcroissant-1.1.1/joined")
+    (folder / "joined.zip").rename(tmp_path / "elsewhere.zip")
+    with pytest.raises(HardlookError, match="joined.zip .joined.zip. is not beside metadata.json; download it"):
+        source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
+    (tmp_path / "elsewhere.zip").rename(folder / "joined.zip")
+    table = folder / "labels.csv"
+    table.write_text(table.read_text() + "b0.png,cat,9\n")
+    with pytest.raises(HardlookError, match="has 'b0.png' twice in its column 'file'; needed one row per file"):
+        source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
+    with pytest.raises(HardlookError, match="needs record_set, the set with the vector data; there is records"):
+        source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES, media="vector").listing()
 
 
 # -- which adapter -----------------------------------------------------------------------------------
