@@ -75,7 +75,8 @@ def _table(resize: Any, crop: Any, interpolation: Any, mean: Any, std: Any) -> T
             return None
         table |= {"interpolation": by} if by != "bilinear" else {}
     if crop is not None:
-        table["crop"] = _size(crop)
+        sides = _size(crop)
+        table["crop"] = sides[0] if isinstance(sides, list) and sides[0] == sides[-1] else sides
     for name, values in (("mean", mean), ("std", std)):
         if values is not None:
             table[name] = [float(value) for value in torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()]
@@ -83,7 +84,7 @@ def _table(resize: Any, crop: Any, interpolation: Any, mean: Any, std: Any) -> T
 
 
 def _size(size: Any) -> int | list[int]:
-    """A side, or [height, width]; a crop of two equal sides is one."""
+    """A side, or [height, width]."""
     if not isinstance(size, Sequence):
         return int(size)
     sides = [int(side) for side in size]

@@ -7,8 +7,10 @@ Known limits: a module that imports its siblings relatively must be installed.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +46,12 @@ def reference(given: str, folder: Path) -> str:
 
 
 def _installed(target: str) -> bool:
-    """Returns whether Python finds a module without the folder where the command was typed."""
-    try:
-        return importlib.util.find_spec(target) is not None
-    except (ImportError, ValueError):
-        return False
+    """Returns whether a Python that was started elsewhere finds a module, as later commands will have to."""
+    code = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({target!r}) is None)"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", code], cwd=os.path.abspath(os.sep), capture_output=True, check=False
+    )
+    return done.returncode == 0
 
 
 def parameters_of(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
