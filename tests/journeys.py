@@ -24,7 +24,7 @@ from torchvision.transforms import v2
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 SIDE = 32
 TRAIN, TEST, ERRORS = 600, 200, 30
-EPOCHS = 3
+EPOCHS = 5
 WORDS = {
     "sports": "goal match team player coach season league win ball score",
     "science": "cell planet energy theory light atom gene data star wave",
@@ -274,7 +274,7 @@ def scikit_learn(folder: Path) -> None:
     p[train] = cross_val_predict(model, inputs[train], labels[train], method="predict_proba", cv=3)
     p[~train] = model.fit(inputs[train], labels[train]).predict_proba(inputs[~train])
     frame = pd.DataFrame(p, columns=CLASSES)
-    frame.insert(0, "example_id", [f"{CLASSES[label]}/{row:04d}.png" for _, row, _, label in rows])
+    frame.insert(0, "example_id", [f"{split}/{CLASSES[label]}/{row:04d}.png" for split, row, _, label in rows])
     frame.to_csv(folder / "predictions.csv", index=False)
 
 

@@ -184,6 +184,7 @@ PARSED_ALONE = {
     "README": "its commands are those of the index",
     "five-minute-audit": "test_readme runs the demo",
     "scale": "test_workers starts Ray",
+    "first-suspects": "test_first_suspects runs each journey on what its library's trainer left",
     "recipes/cluster": "test_workers starts Ray",
     "recipes/team": "its commands are those of the other pages; run below with its audit.toml",
     "own-data": "run below, with a stand-in of OpenCV",
