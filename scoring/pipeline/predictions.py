@@ -90,7 +90,7 @@ def predict(context: Context, *, renewed: bool = False) -> int:
     notes = [RENEWED] * renewed + prediction_notes(context, head, features)
     facts = {"key": key, "hardlook": scoring.__version__, "notes": notes}
     write_table(run.predictions_path, table, facts)
-    run.add_to_record(head=head)
+    run.add_to_record(head=head, classes=context.audit.classes)
     shutil.rmtree(folder, ignore_errors=True)
     Passed(run.parts_folder(FIRST_PASS), key).drop()
     return len(todo)

@@ -64,6 +64,7 @@ def record_run(context: Context, summary: Summary, chosen: list[str]) -> None:
         "configuration": dict(run.config),
     }
     if run.config:
+        facts["classes"] = context.audit.classes
         facts["checkpoints"] = [
             {"path": context.audit.reference(c.path), "sha256": c.sha256, "when": c.when, "weights": c.kind}
             for c in context.checkpoints
