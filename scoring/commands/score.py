@@ -31,6 +31,9 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     )
     audit_argument(command)
     command.add_argument("--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum")
+    command.add_argument(
+        "--quick", action="store_true", help="stop once the queue is ready: no views, no VoG, no influence"
+    )
     command.add_argument("--anyway", action="store_true", help="score even if `hardlook check` reports an error")
     command.add_argument(
         "--ray",
@@ -136,6 +139,7 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace, *, read: bo
         device=options.device,
         only=[name.strip() for name in names if name.strip()] or None,
         settings=_settings(options),
+        quick=getattr(options, "quick", False),
         anyway=getattr(options, "anyway", False),
         workers=getattr(options, "ray", None),
         cross_validate=getattr(options, "cross_validate", None),
@@ -148,6 +152,8 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace, *, read: bo
 
 def print_summary(summary: Summary) -> None:
     """Prints what each pass did, what was left out, and what the scores have to say of this run."""
+    from scoring.pipeline.score_order import left_out
+
     for done in summary.passes:
         memory = f", peak memory {done['peak_gb']:.2f} GB"
         memory += f" and {done['cuda_gb']:.2f} GB on the device" if "cuda_gb" in done else ""
@@ -155,8 +161,8 @@ def print_summary(summary: Summary) -> None:
             f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
             + (memory if done["computed"] else "")
         )
-    for name, reason in summary.skipped.items():
-        print(f"  {name}: not computed: {reason}")
+    for text in left_out(summary.skipped):
+        print(f"  {text}")
     for note in summary.notes:
         print(f"  note: {note}")
 

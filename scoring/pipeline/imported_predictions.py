@@ -242,7 +242,9 @@ def import_predictions(
         if out_of_fold:
             write_vectors(run.out_of_fold_path, ids, _spread(at, len(ids), found.probabilities))
         write_json(run.import_path, table_of)
-        write_json(run.record_path, {"name": name, "imported": facts, "versions": {"hardlook": scoring.__version__}})
+        versions = {"hardlook": scoring.__version__}
+        record = {"name": name, "imported": facts, "versions": versions, "classes": audit.classes}
+        write_json(run.record_path, record)
     return facts
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 from scoring.audit import Audit
 from scoring.audit.progress import Progress, silent
+from scoring.data.companion import Meet
 from scoring.data.ingest import Ingest, ingest
 from scoring.queue.second_reader_policy import ReviewPolicy
 
@@ -23,10 +24,11 @@ def unheard(text: str) -> None:
     """The listener that keeps nothing."""
 
 
-def read_data(audit: Audit, *, progress: Progress = silent, say: Say = unheard) -> Ingest:
-    """Returns what was found in the data; the example table is written, and each sentence about it is said."""
+def read_data(audit: Audit, *, progress: Progress = silent, say: Say = unheard, meet: Meet | None = None) -> Ingest:
+    """Returns what was found in the data; the example table is written, and each sentence about it is said. ``meet``:
+    see ``scoring.data.companion``."""
     ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
-    found = ingest(audit, progress=progress, decided=lambda: decided(audit))
+    found = ingest(audit, progress=progress, decided=lambda: decided(audit), meet=meet)
     for text in sentences(audit, found):
         say(text)
     return found

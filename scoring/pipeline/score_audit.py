@@ -10,17 +10,24 @@ with nothing to do reads the names, sizes and times of the files, and little mor
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
+
 from scoring.audit import Audit, Run
+from scoring.audit.errors import HardlookError
 from scoring.audit.progress import Progress, silent
+from scoring.audit.under_way import under_way
+from scoring.models import load_transform
 from scoring.models.checkpoints import describe_order
-from scoring.pipeline.check import check_run, refuse_errors
+from scoring.pipeline.check import check_scored, refuse_errors
+from scoring.pipeline.first_pass import first_pass
 from scoring.pipeline.ray_workers import RayWorkers
 from scoring.pipeline.read_data import Say, read_data, unheard
-from scoring.pipeline.score_run import Summary, score_run
+from scoring.pipeline.score_run import Summary, chosen_scorers, score_run
 from scoring.pipeline.shards import Context
+from scoring.scorers import find_scorer, registry
 
 
 def score_audit(
@@ -46,14 +53,19 @@ def score_audit(
     ``workers``: an address of Ray, or "local". ``cross_validate``: train so many models first, for out-of-fold
     probabilities. ``read``: False where the data has just been read.
     """
-    if read:
-        read_data(audit, progress=progress, say=say)
-    with run.lock(), _ray(workers) as found:
-        context = Context(audit, run, device=device, progress=progress, say=say)
+    with run.lock(), under_way(run) as shown, _ray(workers) as found:
+        context = Context(audit, run, device=device, progress=shown.over(progress), say=say, step=shown.step)
         context.workers = found
+        names = full_names(only) if only else None
+        chosen_scorers(context, names, settings)
+        context.step("reading the data", 0, 0)
         if run.config:
             say(f"checkpoints: {describe_order(context.checkpoints)}")
-            findings = check_run(context)
+        if read:
+            meet = first_pass(context, fitted_transform(context)) if run.config else None
+            read_data(audit, progress=context.progress, say=say, meet=meet)
+        if run.config:
+            findings = check_scored(context)
             for finding in findings:
                 say(f"check: {finding.level}: {finding.text}")
             if not anyway:
@@ -62,7 +74,29 @@ def score_audit(
             from scoring.pipeline.retraining.cross_validation import cross_validate as train_folds
 
             say(train_folds(context, cross_validate))
-        return score_run(context, list(only) if only else None, settings)
+        return score_run(context, names, settings, quick=quick)
+
+
+def full_names(only: Sequence[str]) -> list[str]:
+    """The names of scores, of which unique beginnings stand for the whole. Raises ``HardlookError`` for others.
+
+    >>> full_names(["vog", "near", "label"])
+    ['vog', 'near_duplicates', 'label_quality']
+    """
+    known = registry()
+    found = []
+    for name in only:
+        meant = [name] if name in known else [full for full in known if name and full.startswith(name)]
+        if len(meant) > 1:
+            raise HardlookError(f"{name!r} is the beginning of several scores: {', '.join(meant)}; write one of them")
+        found.append(meant[0] if meant else find_scorer(name).name)
+    return found
+
+
+def fitted_transform(context: Context) -> Callable[[Any], torch.Tensor]:
+    """The transform, once the last checkpoint is known to fit the model; what is wrong with either is an error."""
+    context.built.state(context.checkpoints[-1])
+    return load_transform(context.run.config.get("transform"), context.audit.root, media=context.audit.media)
 
 
 def _ray(address: str | None) -> contextlib.AbstractContextManager[RayWorkers | None]:

@@ -221,6 +221,8 @@ class Scorer:
     columns: ClassVar[tuple[Column, ...]] = ()
     least: ClassVar[Mapping[str, int]] = {}
     """How many of a need are needed at least, e.g. ``{"checkpoints": 2}``."""
+    stage: ClassVar[str] = ""
+    """When it is computed (``scoring.pipeline.score_order.STAGES``); empty: as its needs say."""
     vectors: ClassVar[tuple[str, ...]] = ()
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 

@@ -41,6 +41,7 @@ class Influence(Scorer):
     """
 
     name = "influence"
+    stage = "influence"
     needs = ("checkpoints", "labels")
     vectors = ("influence",)
     columns = (

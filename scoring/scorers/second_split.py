@@ -24,6 +24,7 @@ import numpy as np
 from scoring.audit.arrays import as_flags
 from scoring.audit.storage import read_table
 from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
+from scoring.scorers._commands import command
 
 
 def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
@@ -96,7 +97,7 @@ class SecondSplit(Scorer):
     def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.second_split_path.is_file():
-            return f"second_split needs two trainings per seed; run `hardlook second-split {context.audit.root}`"
+            return f"second_split needs two trainings per seed; run `{command(context, 'second-split')}`"
         return None
 
     def depends(self, context: RunContext) -> int:
