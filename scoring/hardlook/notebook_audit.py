@@ -45,6 +45,7 @@ def audit(
     out_of_fold: bool = False,
     scores: str | Sequence[str] | None = "quick",
     device: str = "auto",
+    anyway: bool = False,
 ) -> Audit:
     """Returns an audit of datasets in ``folder``, scored as far as ``scores`` says.
 
@@ -52,10 +53,11 @@ def audit(
     of paths, texts or numbers, a tuple (inputs, labels), or a path that audit.toml could name. ``model``: a module, a
     function that makes one, or how audit.toml names one; its weights are those of ``checkpoints`` (paths or globs, in
     order of training), else those that a ``Recorder`` kept in the folder, else its own as they are now. ``transform``:
-    original → tensor, for evaluation; default: the datasets' own. ``classes``: names in the order of the outputs.
-    ``pred_probs``, ``features``: instead of a model, (n, c) and (n, d) by split; ``out_of_fold``: those of train come
-    from a cross-validation. ``scores``: "quick" (predictions, label quality, neighbours, suspicion), "all", a list of
-    names, or None. Running the same cell again computes only what changed.
+    original → tensor, for evaluation, or a tokenizer or image processor of Hugging Face; default: the datasets' own.
+    ``classes``: names in the order of the outputs. ``pred_probs``, ``features``: instead of a model, (n, c) and (n, d)
+    by split; ``out_of_fold``: those of train come from a cross-validation. ``scores``: "quick" (predictions, label
+    quality, neighbours, suspicion), "all", a list of names, or None; ``anyway``: even if the check finds errors. Running
+    the same cell again computes only what changed.
     """
     from scoring.setup.in_memory_audit import in_memory_audit
 
@@ -77,7 +79,8 @@ def audit(
     if pred_probs is not None:
         found._import(pred_probs, features, out_of_fold)
     if scores is not None and (model is not None or pred_probs is not None):
-        found.score(None if isinstance(scores, str) else scores, quick=scores == "quick", device=device)
+        only = None if isinstance(scores, str) else scores
+        found.score(only, quick=scores == "quick", device=device, anyway=anyway)
     return found
 
 

@@ -64,6 +64,7 @@ def in_memory_audit(
     tables = [table for each in given.values() for table in each.tables]
     names = [str(name) for name in classes] if classes is not None else _derived(folder, config, tables)
     config |= {"classes": names} if names else {}
+    model = called_with_tokens(model, transform)
     settings = _run_settings(folder, run, model, checkpoints, _transform(folder, transform, given))
     write_config(folder, config, tables, {run: settings} if settings else {})
     return Audit.open(folder)
@@ -77,7 +78,7 @@ def _derived(folder: Path, config: Mapping[str, Any], tables: list[dict[str, Any
 def _transform(folder: Path, wanted: Transform | None, given: Mapping[str, GivenData]) -> str | dict[str, Any] | None:
     """How audit.toml names the evaluation transform: the one asked for, else the datasets' own."""
     if callable(wanted):
-        return keep_in_process(folder, "transform", wanted)
+        return keep_in_process(folder, "transform", of_library(wanted))
     if wanted is not None:
         return wanted if isinstance(wanted, str) else dict(wanted)
     own = {split: each for split, each in given.items() if each.transform is not None and not each.random}
@@ -147,6 +148,36 @@ def _kept_model(folder: Path, model: Any) -> str:
             f"model: found {type(model).__name__}; needed a torch.nn.Module, or a function that makes one"
         )
     return keep_in_process(folder, "model", model)
+
+
+LONGEST = 512
+"""Tokens at which texts are cut where neither tokenizer nor model says less."""
+
+
+def of_library(transform: Any) -> Callable[[Any], Any]:
+    """Returns a tokenizer or an image processor of Hugging Face as a transform; any other transform as it is."""
+    if hasattr(transform, "pad_token_id") and hasattr(transform, "padding_side"):
+        from scoring.models.huggingface import Tokens
+
+        if transform.pad_token_id is None:
+            raise HardlookError("transform: the tokenizer has no padding token; set the one of its training")
+        return Tokens(Path(), min(int(transform.model_max_length), LONGEST), transform)
+    if hasattr(transform, "image_mean") and hasattr(transform, "preprocess"):
+        from scoring.models.huggingface import ProcessedImage
+
+        return ProcessedImage(Path(), transform)
+    found: Callable[[Any], Any] = transform
+    return found
+
+
+def called_with_tokens(model: Any, transform: Any) -> Any:
+    """Returns a sequence classifier of Hugging Face so that it takes token ids alone, where its transform is a
+    tokenizer; any other model as it is."""
+    if not type(model).__name__.endswith("ForSequenceClassification") or not hasattr(transform, "pad_token_id"):
+        return model
+    from scoring.models.huggingface import FromTokens
+
+    return FromTokens(model, transform.pad_token_id, transform.padding_side)
 
 
 def write_config(

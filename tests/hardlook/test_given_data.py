@@ -18,6 +18,7 @@ from scoring.audit import Audit
 from scoring.data.examples import input_columns, read_examples
 from scoring.data.ingest import ingest
 from scoring.models.inputs import Inputs, labelled
+from tests import journeys
 
 from .conftest import CLASSES, picture
 
@@ -172,6 +173,45 @@ def test_a_dataset_of_hugging_face(tmp_path, net):
     assert opened.classes == ["dark", "bright"]
     assert labels == ["bright", "dark", "bright"]
     assert torch.allclose(values[1], v2.functional.to_dtype(v2.functional.to_image(picture(1, 2)), scale=True))
+
+
+def test_a_classifier_of_hugging_face_with_its_tokenizer(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    journeys.hugging_face_texts(tmp_path)
+    folder = sorted((tmp_path / "out").glob("checkpoint-*"))[-1]
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    frame = pd.read_csv(tmp_path / "texts.csv")
+    audit = hardlook.audit(
+        train=frame[frame["split"] == "train"].drop(columns="split"),
+        model=model,
+        transform=tokenizer,
+        classes=[model.config.id2label[at] for at in range(3)],
+        folder=tmp_path / "audit",
+        scores=["uncertainty"],
+    )
+    texts = frame.loc[frame["split"] == "train", "text"].tolist()
+    with torch.no_grad():
+        logits = model.eval()(**tokenizer(texts, padding="max_length", max_length=32, return_tensors="pt")).logits
+    p = logits.softmax(1).numpy()
+    given = [model.config.label2id[name] for name in frame.loc[frame["split"] == "train", "label"]]
+    assert np.allclose(audit.scores()["p_label"], p[np.arange(len(p)), given], atol=1e-5)
+
+
+def test_a_classifier_of_hugging_face_with_its_image_processor(tmp_path):
+    transformers = pytest.importorskip("transformers")
+    journeys.hugging_face_images(tmp_path)
+    folder = sorted((tmp_path / "out").glob("checkpoint-*"))[-1]
+    model = transformers.AutoModelForImageClassification.from_pretrained(folder)
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    data = ImageFolder(tmp_path / "images" / "test")
+    audit = hardlook.audit(
+        test=data, model=model, transform=processor, folder=tmp_path / "audit", scores=["uncertainty"], anyway=True
+    )
+    with torch.no_grad():
+        logits = model.eval()(**processor([image for image, _ in data], return_tensors="pt")).logits
+    p = logits.softmax(1).numpy()[np.arange(len(data)), data.targets]
+    assert np.allclose(audit.scores()["p_label"], p, atol=1e-5)
 
 
 def test_the_transform_of_the_test_set_serves_a_training_set_that_augments(tmp_path, net):
