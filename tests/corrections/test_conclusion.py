@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dashboard.panels.refit_effect import verdict
 from scoring.corrections.effect.conclusion import conclusion, needed_examples, wanting
 from scoring.corrections.effect.head_refit import paired_interval
 
@@ -80,3 +81,9 @@ def test_the_sentences():
     assert conclusion(nothing).endswith("on 100 test examples; no number of examples shows a change of 0")
     assert conclusion({"n": 0, "gain": None}) == "not measured: there is no test example in this group"
     assert wanting(few | {"over_placebo": 1e-5}, "over_placebo") == "more than 10,000,000 would be needed"
+
+
+def test_the_page_says_what_would_be_needed():
+    few = row_of(np.r_[np.ones(13), -np.ones(12), np.zeros(242)])
+    assert verdict(few).endswith("includes 0; about 26,000 would be needed to show a change of this size.")
+    assert verdict(row_of(np.r_[np.ones(5), -np.ones(5), np.zeros(90)])).endswith("includes 0.")

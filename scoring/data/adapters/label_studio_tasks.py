@@ -26,6 +26,9 @@ FLAT = {"annotator", "annotation_id", "lead_time"}
 
 OF_ANNOTATION = {*FLAT, "id", "created_at", "updated_at", "agreement", "history"}
 
+OF_REGION = {"x", "y", "points", "start", "end", "ranges"}
+"""Keys of a choice that is about a part of the example alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
@@ -124,7 +127,9 @@ def _answer(row: dict[str, Json]) -> Answer:
     choices: dict[str, tuple[str, ...]] = {}
     for result in objects(row.get("result")):
         value, control = result.get("value"), text(result.get("from_name"))
-        if result.get("type") == "choices" and isinstance(value, dict) and control is not None:
+        if result.get("type") != "choices" or not isinstance(value, dict) or control is None:
+            continue
+        if not value.keys() & OF_REGION:
             choices[control] = (*choices.get(control, ()), *_names(value.get("choices")))
     return Answer(
         annotator=_person(row.get("completed_by")),

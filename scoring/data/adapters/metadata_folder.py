@@ -28,7 +28,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.user_code import close_names
 from scoring.data.adapters import hub
 from scoring.data.adapters.columns import settled, typed
-from scoring.data.adapters.file_names import on_this_system
+from scoring.data.adapters.file_names import folders_in, on_this_system
 from scoring.data.adapters.json_files import Json, text
 from scoring.data.adapters.manifest import USUAL
 from scoring.data.adapters.records import Plain, Record
@@ -151,7 +151,7 @@ def metadata_files(place: Path) -> list[Path]:
     if not place.is_dir():
         return [place] if place.name == "metadata.jsonl" and place.is_file() else []
     own = [place / name for name in NAMES if (place / name).is_file()]
-    return own or sorted(file for name in NAMES for file in place.glob(f"*/{name}"))
+    return own or [folder / name for folder in folders_in(place) for name in NAMES if (folder / name).is_file()]
 
 
 def column_names(file: Path) -> list[str]:

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from scoring.audit.errors import HardlookError
 from scoring.data.adapters.columns import flags
-from scoring.data.adapters.file_names import on_this_system
+from scoring.data.adapters.file_names import folders_in, on_this_system
 from scoring.data.adapters.records import Record, one_label
 from scoring.data.adapters.text_tables import read_text_table
 from scoring.data.record_source import RecordSource
@@ -88,4 +88,6 @@ class Roboflow(RecordSource):
 def tables(place: Path) -> list[Path]:
     """The tables at a path: its own, else those of the folders in it, sorted."""
     own = place / TABLE
-    return [own] if own.is_file() else sorted(place.glob(f"*/{TABLE}")) if place.is_dir() else []
+    if own.is_file() or not place.is_dir():
+        return [own] if own.is_file() else []
+    return [folder / TABLE for folder in folders_in(place) if (folder / TABLE).is_file()]

@@ -109,6 +109,17 @@ def test_two_controls_need_a_choice_and_an_unknown_rule_is_refused(tmp_path):
         source_of(tmp_path, f'{table}several = "first"', CLASSES).listing()
 
 
+def test_a_choice_about_a_region_is_no_label_of_the_picture(tmp_path):
+    folder = kept(tmp_path, VERSION)
+    tasks = json.loads((folder / "tasks.json").read_text())
+    result = tasks[0]["annotations"][0]["result"]
+    box = {"x": 1, "y": 2, "width": 3, "height": 4, "choices": ["dog"]}
+    result.append({**result[0], "value": box})
+    (folder / "tasks.json").write_text(json.dumps(tasks))
+    listing = source_of(tmp_path, f'path = "data/tasks.json"\n{WHOLE}', CLASSES).listing()
+    assert by_task(listing)[1] == ("cat", None)
+
+
 def test_an_audit_reads_the_export_and_keeps_what_annotators_said(tmp_path):
     kept(tmp_path, VERSION)
     source_of(tmp_path, f'path = "data/tasks.json"\n{WHOLE}', CLASSES)
