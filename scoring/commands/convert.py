@@ -37,11 +37,16 @@ def convert(options: argparse.Namespace) -> int:
     """Extract tensors from checkpoints that need unpickling."""
     from scoring.models.conversion import convert_checkpoint, describe_contents
 
+    written = []
     for name in options.checkpoints:
         path = Path(name)
         out = (Path(options.out) if options.out else path.parent) / f"{path.stem}.safetensors"
         convert_checkpoint(path, out, trust=options.trust, weights=options.weights)
         print(f"wrote {out}: {describe_contents(out)}")
-    named = "it" if len(options.checkpoints) == 1 else "them"
-    print(f"next: add {named} to checkpoints in audit.toml, then run hardlook check AUDIT")
+        written.append(out)
+    named, given = ("it", written[0]) if len(written) == 1 else ("them", f"'{written[0].parent / '*.safetensors'}'")
+    print(
+        f"next: hardlook new AUDIT --train PATH --checkpoints {given}, or add {named} to checkpoints in audit.toml, "
+        "then run hardlook check AUDIT"
+    )
     return 0

@@ -26,9 +26,11 @@ from safetensors import SafetensorError, safe_open
 
 from scoring.audit.errors import HardlookError, first_line
 from scoring.audit.storage import atomic_path, remove_abandoned_of
+from scoring.models.checkpoint_facts import FACTS
 from scoring.models.checkpoint_folders import weight_files
 from scoring.models.checkpoint_formats import READABLE, format_of, found_instead
 from scoring.models.checkpoint_reader import AVERAGE, open_safetensors, read_state_dict
+from scoring.models.described_pickles import described
 from scoring.models.state_dicts import StateDict, holds_both, pick_state_dict
 from scoring.models.unpickling import INERT_PICKLE, InertUnpickler, StandIn, undecoded_as
 
@@ -126,11 +128,11 @@ def _in_own_process(path: Path, partial: Path, folder: str | Path | None, weight
 
 def take_apart(path: Path, weights: str = "plain") -> StateDict:
     """The weights of a checkpoint that holds objects. Only ever called in a process of its own."""
-    return _pick(path, _content(path), weights)
+    return _pick(path, _content(path, _load(path)), weights)
 
 
-def _content(path: Path) -> Mapping[str, Any]:
-    content = _plain(_load(path))
+def _content(path: Path, raw: Any) -> Mapping[str, Any]:
+    content = _plain(raw)
     if not isinstance(content, Mapping):
         raise HardlookError(
             f"no weights were found in {path}; where it was written, run torch.save(model.state_dict(), path)"
@@ -200,10 +202,13 @@ def _state(module: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, t
             yield from _state(parts, f"{prefix}{name}.")
 
 
-def write_converted(state: StateDict, out: Path, average: StateDict | None = None) -> None:
+def write_converted(
+    state: StateDict, out: Path, average: StateDict | None = None, stated: Mapping[str, str] | None = None
+) -> None:
     """safetensors, with epoch, step and source in its header; each tensor on its own, ties undone.
 
-    ``average``: the moving average of the weights in ``state``, which is written beside them.
+    ``average``: the moving average of the weights in ``state``, which is written beside them. ``stated``: more of the
+    header, what the file says of itself (`scoring.models.described_pickles`).
     """
     from safetensors.torch import save_file
 
@@ -213,6 +218,7 @@ def write_converted(state: StateDict, out: Path, average: StateDict | None = Non
         "hardlook_kind": "both" if average else state.kind,
         "source": state.path.name,
         "notes": json.dumps([] if average else state.notes),
+        **(stated or {}),
     }
     tensors = {
         **state.tensors,
@@ -224,10 +230,13 @@ def write_converted(state: StateDict, out: Path, average: StateDict | None = Non
 
 def _convert(path: Path, out: Path, weights: str) -> None:
     """Extracts the requested weights of a file and writes them."""
-    content = _content(path)
+    raw = _load(path)
+    content = _content(path, raw)
     both = weights == "both" and holds_both(content)
     state = _pick(path, content, "ema" if weights == "ema" else "plain")
-    write_converted(state, out, _pick(path, content, "ema") if both else None)
+    facts, dropped = described(raw)
+    stated = {FACTS: json.dumps(facts), "dropped": json.dumps(dropped)} if facts or dropped else {}
+    write_converted(state, out, _pick(path, content, "ema") if both else None, stated)
 
 
 def main(arguments: list[str]) -> int:

@@ -10,6 +10,8 @@ Cost: the model in memory. Known limits: of Hugging Face, image and sequence cla
 
 from __future__ import annotations
 
+import importlib
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -52,7 +54,7 @@ def _built(factory: str, build: Build, name: str, arguments: Mapping[str, Any], 
         return build(name, kept, Path(folder))
     except HardlookError:
         raise
-    except (TypeError, ValueError, RuntimeError, KeyError, AttributeError, AssertionError) as error:
+    except Exception as error:  # a library may raise anything for arguments that do not fit
         raise HardlookError(
             f"model = {factory!r} with {kept} failed: {first_line(error)} (the number of classes is num_classes)"
         ) from error
@@ -60,8 +62,6 @@ def _built(factory: str, build: Build, name: str, arguments: Mapping[str, Any], 
 
 def _is_attribute(package: str, name: str) -> bool:
     """Returns whether a package itself has something of that name, as ``timm:create_model``: then it is code."""
-    import importlib
-
     try:
         return hasattr(importlib.import_module(package), name)
     except ImportError:
@@ -117,14 +117,14 @@ def _fastai(name: str, arguments: dict[str, Any], folder: Path) -> nn.Module:
         raise HardlookError(
             f"model = {'fastai:' + name!r} needs arguments = {{ num_classes = … }}, the number of classes"
         )
-    built: nn.Module = learner.create_vision_model(getattr(zoo, name), classes, pretrained=False, **arguments)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fastai calls torchvision in a way that is deprecated there
+        built: nn.Module = learner.create_vision_model(getattr(zoo, name), classes, pretrained=False, **arguments)
     return built
 
 
 def needed_package(module: str, package: str) -> Any:
     """A module of an optional package; raises `HardlookError` that says how to install it."""
-    import importlib
-
     try:
         return importlib.import_module(module)
     except ImportError as error:

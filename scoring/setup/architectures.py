@@ -18,7 +18,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from scoring.models.named_models import named_model
+from scoring.models.checkpoints import natural_key
+from scoring.models.named_models import named_model, needed_package
 
 FAMILIES: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("blocks.0.attn.qkv.weight", ("vit_*", "deit*", "eva*", "beit*", "xcit*", "cait*", "convit*", "mixer*")),
@@ -71,6 +72,28 @@ def fitting(tensors: Mapping[str, torch.Tensor]) -> list[Fit]:
     shapes = _shapes(named)
     found = [fit for fit in _torchvision(named) if _built_shapes(fit.name, fit.classes) == shapes]
     return found or [fit for fit in _timm(named) if _built_shapes(fit.name, fit.classes) == shapes]
+
+
+def fitting_fastai(tensors: Mapping[str, torch.Tensor]) -> list[Fit]:
+    """The ``fastai:NAME`` that the tensors of a vision learner fit: body ``0.…`` and head ``1.…``.
+
+    Raises `HardlookError` where a body is that of a known architecture and fastai is not installed.
+    """
+    from torchvision import models as zoo
+
+    matrices = [name for name, each in tensors.items() if name.startswith("1.") and each.ndim == 2]
+    if not matrices:
+        return []
+    outputs = int(tensors[max(matrices, key=natural_key)].shape[0])
+    body = _parameters({name: each for name, each in tensors.items() if name.startswith("0.")})
+    found = []
+    for name in _names():
+        heads = {int(each.meta["num_params"]) - body for each in zoo.get_model_weights(name)}
+        if any(each > 0 and each % 1000 == 0 for each in heads):  # a head of 1,000 outputs was cut off there
+            needed_package("fastai", "fastai")
+            if _built_shapes(f"fastai:{name}", outputs) == _shapes(tensors):
+                found.append(Fit(f"fastai:{name}", outputs))
+    return found
 
 
 def body_of(tensors: Mapping[str, torch.Tensor]) -> list[str]:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 
 from scoring.audit.errors import HardlookError
 from scoring.models.checkpoint_folders import FOLDER_FILES
@@ -48,8 +49,8 @@ def find_files(given: str, folder: Path) -> CheckpointFiles:
 
     Raises `HardlookError` where nothing matches, something is no checkpoint, or unpickling is needed.
     """
-    paths = _expanded(given)
-    states = [(path, _read(path)) for path in paths]
+    paths = _without_converted(_expanded(given))
+    states = [(path, _read(path, paths)) for path in paths]
     kept, said = _without_duplicates(states)
     ordered = find_checkpoints([glob.escape(str(path.absolute())) for path in kept], folder)
     last = next(state for path, state in states if path.absolute() == ordered[-1].path)
@@ -119,16 +120,34 @@ def _holds_weights(folder: Path) -> bool:
     return any((folder / name).is_file() for name in FOLDER_FILES)
 
 
-def _read(path: Path) -> StateDict:
+def _without_converted(paths: list[Path]) -> list[Path]:
+    """The paths without those of which a conversion lies among them."""
+    made = {(path.parent / source).resolve() for path in paths if (source := _source(path))}
+    return [path for path in paths if path.resolve() not in made]
+
+
+def _source(path: Path) -> str | None:
+    """The name of the file that a safetensors file was converted from."""
+    if path.suffix != ".safetensors" or not path.is_file() or format_of(path) != "safetensors":
+        return None
+    with safe_open(path, framework="pt") as file:
+        return (file.metadata() or {}).get("source")
+
+
+def _read(path: Path, among: Sequence[Path]) -> StateDict:
     """The state of one file; what needs unpickling, or is of another tool, is refused with what to do."""
     if path.is_file() and format_of(path) not in READABLE:
         raise HardlookError(f"{path} is not a checkpoint: {found_instead(path)}")
     try:
         return read_state_dict(path)
     except NeedsUnpickling as error:
-        raise NeedsUnpickling(
-            f"{error}, then run this again with --checkpoints {path.with_suffix('.safetensors')}"
-        ) from error
+        alike = [each for each in among if each.suffix == path.suffix and each.parent == path.parent]
+        rest = f"then run this again with --checkpoints {path.with_suffix('.safetensors')}"
+        if len(alike) > 1:
+            pattern = path.parent / f"*{path.suffix}"
+            rest = f"or all of them: hardlook convert {pattern} --trust, then run this again with --checkpoints "
+            rest += f"'{path.parent / '*.safetensors'}'"
+        raise NeedsUnpickling(f"{error}, {rest}") from error
 
 
 def _without_duplicates(states: Sequence[tuple[Path, StateDict]]) -> tuple[list[Path], list[str]]:

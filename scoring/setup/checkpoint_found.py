@@ -78,7 +78,7 @@ def _of_files(model: str | None, files: CheckpointFiles, folder: Path) -> FoundM
     if model is None and (options or "arch" in facts.stated):
         name = str(options.get("model") or facts.stated["arch"])
         return timm_model(name, files, folder, options, source or f"arch in {last.name}", head[0] if head else None)
-    converted = converted_model(model, files, facts, folder)
+    converted = converted_model(model, files, facts)
     if converted is not None:
         return converted
     if model is None:

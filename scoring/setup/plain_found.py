@@ -49,7 +49,7 @@ def own_model(given: str, files: CheckpointFiles, folder: Path) -> FoundModel:
         model=Line("model", model, "as named by --model"),
         arguments=tuple(lines),
         checkpoints=files.line,
-        transform=_asked_transform(),
+        transform=asked_transform(),
         outputs=head[0] if head else None,
         said=files.said,
         asked=(*asked, ASK_TRANSFORM),
@@ -129,7 +129,7 @@ def preset_lines(name: str) -> tuple[Line, ...]:
     weights: list[Any] = list(zoo.get_model_weights(name))
     tables = [(str(each), table) for each in weights if (table := as_table(each.transforms())) is not None]
     if not tables:
-        return _asked_transform()
+        return asked_transform()
     title, first = tables[0]
     others = [
         f"{other.partition('.')[2]}: {_difference(first, table)}" for other, table in tables[1:] if table != first
@@ -143,7 +143,7 @@ def _difference(first: Table, other: Table) -> str:
     return ", ".join(f"{key} {other.get(key)}" for key in {**first, **other} if first.get(key) != other.get(key))
 
 
-def _asked_transform() -> tuple[Line, ...]:
+def asked_transform() -> tuple[Line, ...]:
     """The table of the transform as a question."""
     why = "the evaluation transform of the training"
     return (
