@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import re
+import textwrap
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
@@ -30,9 +31,18 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         "continues where it stopped; only changed examples are scored again.",
     )
     audit_argument(command)
-    command.add_argument("--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum")
+    only = command.add_argument(
+        "--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum; unique beginnings of names do"
+    )
     command.add_argument(
         "--quick", action="store_true", help="stop once the queue is ready: no views, no VoG, no influence"
+    )
+    command.add_argument(
+        "--within",
+        metavar="TIME",
+        type=_seconds,
+        help="plan for this time, e.g. 20m, 90s or 2h: influence's products and subset, then views, are lowered until "
+        "all fits, and what does not fit is left out; the plan is printed",
     )
     command.add_argument("--anyway", action="store_true", help="score even if `hardlook check` reports an error")
     command.add_argument(
@@ -51,6 +61,23 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     device_argument(command)
     if "score" in given:
         _add_settings(command)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.description = textwrap.fill(command.description or "", 100)
+        command.epilog = list_of_scores()
+        only.help = f"{only.help} (listed at the end)"
+
+
+def list_of_scores() -> str:
+    """Returns every score with the first sentence about it, in the order in which they are computed."""
+    from scoring.pipeline.score_order import in_order
+    from scoring.scorers import registry
+
+    order = in_order(registry().values(), recorded=True)
+    lines = ["scores, in their order (hardlook score --quick stops after suspicion):"]
+    for kind in (kind for kinds in order.values() for kind in kinds):
+        first = " ".join((kind.__doc__ or "").partition("\n\n")[0].partition(" ``")[0].split())
+        lines.append(textwrap.fill(f"  {kind.name:<20} {first}", 110, subsequent_indent=" " * 23))
+    return "\n".join(lines)
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -73,6 +100,18 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
                 default=None,
                 help=f"{descriptions.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
             )
+
+
+def _seconds(text: str) -> float:
+    """Returns the seconds that a text says.
+
+    >>> [_seconds(text) for text in ("90s", "20m", "2h", "1h30m")]
+    [90.0, 1200.0, 7200.0, 5400.0]
+    """
+    found = re.fullmatch(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; needed a number with its unit, e.g. 90s, 20m or 2h")
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
 
 
 def setting_descriptions(doc: str) -> dict[str, str]:
@@ -140,6 +179,7 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace, *, read: bo
         only=[name.strip() for name in names if name.strip()] or None,
         settings=_settings(options),
         quick=getattr(options, "quick", False),
+        within=getattr(options, "within", None),
         anyway=getattr(options, "anyway", False),
         workers=getattr(options, "ray", None),
         cross_validate=getattr(options, "cross_validate", None),

@@ -162,7 +162,6 @@ class FirstPass:
         self.passed = context.passed.open()
         self.bytes_each = bytes_each
         self.waiting: list[_Waiting] = []
-        self.seconds = 0.0
         self._at = contextlib.ExitStack()
         self._loaded = False
 
@@ -211,7 +210,7 @@ class FirstPass:
                 columns[name] = vector_column(full)
         head = self.model.head
         self.passed.write(pa.table(columns), head.facts() if head else {})
-        self.seconds += time.perf_counter() - start
+        self.context.pass_seconds += time.perf_counter() - start
 
     def _predicted(self, inputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
         if not self._loaded:

@@ -74,7 +74,7 @@ def score_audit(
             from scoring.pipeline.retraining.cross_validation import cross_validate as train_folds
 
             say(train_folds(context, cross_validate))
-        return score_run(context, names, settings, quick=quick)
+        return score_run(context, names, settings, quick=quick, within=within)
 
 
 def full_names(only: Sequence[str]) -> list[str]:

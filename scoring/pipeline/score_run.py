@@ -11,6 +11,7 @@ this process, or on Ray (``scoring.pipeline.ray_workers``): the numbers are the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -34,6 +35,7 @@ from scoring.pipeline.run_record import Summary, directions, notes, record_run
 from scoring.pipeline.score_file import is_current, kept_rows, merge_rows, score_key, write_scores
 from scoring.pipeline.score_order import QUICK, in_order
 from scoring.pipeline.shards import Context, cut, make_shard, resumable, vector_column
+from scoring.pipeline.time_plan import make_plan
 from scoring.pipeline.vog_maps import write_vog_maps
 from scoring.scorers import Scorer, State, find_scorer, registry
 from scoring.scorers._checks import check_finished, check_scored, check_setting, infinite, meant
@@ -51,11 +53,13 @@ def score_run(
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     *,
     quick: bool = False,
+    within: float | None = None,
 ) -> Summary:
     """Predictions, dynamics and scores of one run, in the order of ``scoring.pipeline.score_order``.
 
     ``settings`` sets scorer fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before the
-    fields' own defaults. ``quick``: stop once the queue is ready.
+    fields' own defaults. ``quick``: stop once the queue is ready. ``within``: seconds for all since the context was
+    opened; what is left then is planned (``scoring.pipeline.time_plan``).
 
     A scorer whose needs are not met, or that cannot serve the model, is left out with its reason; where it was asked
     for by name in ``only``, that is an error once the others are done.
@@ -77,11 +81,15 @@ def score_run(
             summary.timed("dynamics from checkpoints", n, lambda: recompute_dynamics(context))
         for kind in kinds:
             begun += 1
+            if kind not in made:  # dropped by the plan
+                continue
             context.step(kind.name, begun, len(planned))
             compute(context, summary, made[kind])
         if stage == "suspicion" and kinds and not only:
             record_run(context, summary, [scorer.name for scorer in planned[:begun]])
             context.say(ready(context))
+        if stage == "suspicion" and within is not None and not quick:
+            begin_plan(context, summary, [made[one] for rest in stages.values() for one in rest][begun:], made, within)
         if stage in ("dynamics", "views", "influence"):
             renew(context, summary, made)
         if stage == "vog":
@@ -96,6 +104,23 @@ def score_run(
             )
         )
     return summary
+
+
+def begin_plan(
+    context: Context, summary: Summary, left: list[Scorer], made: dict[type[Scorer], Scorer], within: float
+) -> None:
+    """Plan what is left, say it, and put the planned settings into ``made``; what does not fit is left out of it."""
+    plan = make_plan(context, left, within - (time.perf_counter() - context.started))
+    for line in plan.lines():
+        context.say(line)
+    summary.skipped |= plan.dropped(context)
+    for step in plan.steps:
+        if not step.fits:
+            del made[type(step.scorer)]
+            continue
+        made[type(step.scorer)] = step.scorer
+        if step.lowered:
+            context.planned[step.scorer.name] = f"lowered to fit into --within: {step.lowered}"
 
 
 def chosen_scorers(
@@ -152,7 +177,7 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
     """
     failed = context.run.failed_path(scorer.name)
     try:
-        summary.timed(scorer.name, len(context.examples), lambda: score_one(context, scorer))
+        summary.timed(scorer.name, len(context.examples), lambda: score_one(context, scorer.sized(context)))
     except HardlookError as error:
         return str(error)
     except (OSError, MemoryError):
@@ -170,6 +195,8 @@ def attempt(summary: Summary, context: Context, scorer: Scorer) -> str | None:
 
 def drop_outdated(context: Context, scorer: Scorer) -> None:
     """Remove the file of a score that is left out now, unless it is of the same model, settings and data."""
+    with contextlib.suppress(HardlookError):  # what is wrong was the reason to leave it out
+        scorer = scorer.sized(context)
     path = context.run.score_path(scorer.name)
     if path.is_file() and not is_current(path, score_key(context, scorer), scorer):
         path.unlink()
@@ -195,6 +222,8 @@ def score_one(context: Context, scorer: Scorer) -> int:
     context.notes = list(read_metadata(path).get("notes", [])) if (kept >= 0).any() else []
     if not all(run.vectors_path(name).is_file() for name in scorer.vectors):
         kept[:] = -1
+    if scorer.name in context.planned:
+        context.note(context.planned[scorer.name])
     todo = np.flatnonzero(kept < 0)
     everything = digest([examples[c].fillna("").tolist() for c in ("example_id", "fingerprint", "label", "split")])
     if path.is_file() and len(todo) == 0 and read_metadata(path).get("examples") == everything:
