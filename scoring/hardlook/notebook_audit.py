@@ -56,8 +56,8 @@ def audit(
     original → tensor, for evaluation, or a tokenizer or image processor of Hugging Face; default: the datasets' own.
     ``classes``: names in the order of the outputs. ``pred_probs``, ``features``: instead of a model, (n, c) and (n, d)
     by split; ``out_of_fold``: those of train come from a cross-validation. ``scores``: "quick" (predictions, label
-    quality, neighbours, suspicion), "all", a list of names, or None; ``anyway``: even if the check finds errors. Running
-    the same cell again computes only what changed.
+    quality, neighbours, suspicion), "all", a list of names, or None; ``anyway``: even if the check finds errors.
+    Running the same cell again computes only what changed.
     """
     from scoring.setup.in_memory_audit import in_memory_audit
 
