@@ -144,10 +144,18 @@ class Audit:
             progress=bar,
             say=self._say,
         )
-        self.messages += [*summary.notes, *(f"{name}: not computed: {why}" for name, why in summary.skipped.items())]
+        left_out = (f"{name}: not computed: {why}" for name, why in summary.skipped.items())
+        self.messages += map(self._here, [*summary.notes, *left_out])
         return self
 
+    def _here(self, text: str) -> str:
+        """A sentence of a command, with what does the same here."""
+        return text.replace(f"`hardlook score {self.folder}`", "audit.score()").replace(
+            f"hardlook dashboard {self.folder}", "audit.show()"
+        )
+
     def _say(self, text: str) -> None:
+        text = self._here(text)
         self.messages.append(text)
         if "check: warning" in text or "check: error" in text or "cannot be read" in text:
             print(f"hardlook: {text}")
