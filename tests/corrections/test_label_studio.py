@@ -194,6 +194,32 @@ def test_a_plain_table_is_read_by_its_columns(audit, tmp_path):
         assert (rows["fingerprint"] == rows["example_id"].map(fingerprints)).all()
 
 
+def test_a_table_that_repeats_an_answer_adds_nothing(audit, tmp_path):
+    for name, more in (("1", ""), ("2", "train/cat/3 ä.png,cat,ana\n")):
+        text = f"example_id,label,reviewer\ntrain/cat/0 ä.png,cat,ana\n{more}"
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf8")
+        hardlook("import-reviews", str(audit.root), str(tmp_path / f"{name}.csv"))
+    with log_of(audit) as log:
+        assert log.events()["example_id"].tolist() == ["train/cat/0 ä.png", "train/cat/3 ä.png"]
+
+
+def test_the_label_that_was_shown_decides_what_an_answer_means(audit):
+    """The dataset's label may have been corrected since the tasks were written."""
+    task = next(each for each in tasks_of(audit) if len(each["annotations"]) == 1)
+    shown = next(name for name in ("cat", "dog & co") if name != task["data"]["given_label"])
+    task["data"]["given_label"] = shown
+    task["annotations"][0]["result"] = [
+        {"from_name": "label", "to_name": "item", "type": "choices", "value": {"choices": [shown]}}
+    ]
+    (audit.root / "answers.json").write_text(json.dumps([task]), encoding="utf8")
+    hardlook("import-reviews", str(audit.root), str(audit.root / "answers.json"))
+    with log_of(audit) as log:
+        (row,) = log.decisions().to_dict("records")
+    label = read_table(audit.examples_path).to_pandas().set_index("example_id")["label"]
+    assert (row["verdict"], row["label"]) == ("given", shown)
+    assert label[row["example_id"]] != row["label"]
+
+
 def test_answers_that_change_and_change_back_in_tables_are_all_kept(audit, tmp_path):
     for name, label in (("1", "cat"), ("2", "dog & co"), ("3", "cat")):
         (tmp_path / f"{name}.csv").write_text(

@@ -64,6 +64,10 @@ def test_subsets_are_splits_where_their_names_say_so(tmp_path):
     assert source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing().names[0] == "train/one"
     with pytest.raises(HardlookError, match="needs subset, the one that is its test split; .* has 'train', 'val'"):
         source_of(tmp_path, 'path = "data"\nsplit = "test"', CLASSES).listing()
+    both = 'path = "data"\nsplit = "test"\nsplit_map = { val = "test", train = "test" }'
+    assert len(source_of(tmp_path, both, CLASSES).listing()) == 6
+    one = 'path = "data"\nsplit = "test"\nsplit_map = { val = "test" }'
+    assert len(source_of(tmp_path, one, CLASSES).listing()) == 3
     with pytest.raises(HardlookError, match="subset = 'vak': .* has no such subset; did you mean val"):
         source_of(tmp_path, whole("vak"), CLASSES).listing()
 
