@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table
 from scoring.data.adapters import known_adapters
+from scoring.data.adapters.json_files import head_shape
 from scoring.data.adapters.webdataset import samples
 from scoring.data.ingest import ingest
 
@@ -452,3 +455,28 @@ def test_each_tool_says_what_is_wrong_where_it_is_named_for_other_data(tmp_path)
         if name in known_adapters():
             with pytest.raises(HardlookError, match="name another adapter"):
                 source_of(tmp_path, f'path = "data"\nsplit = "train"\nadapter = "{name}"', CLASSES).listing()
+
+
+def test_a_files_kind_is_told_from_its_beginning(tmp_path):
+    """Whatever a large file holds further on: it is not parsed to be recognised."""
+    items = ", ".join('{"id": "x", "annotations": []}' for _ in range(40_000))
+    folder = tmp_path / "data" / "annotations"
+    folder.mkdir(parents=True)
+    (folder / "train.json").write_text('{"categories": {"label": {"labels": []}}, "items": [' + items + "]} broken")
+    assert source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).name == "datumaro"
+    with pytest.raises(HardlookError, match="train.json is not JSON"):
+        source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    ),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+)
+def test_the_beginning_tells_the_keys_that_parsing_tells(value, indent, escaped):
+    first = value[0] if isinstance(value, list) and value else value
+    expected = isinstance(value, list), frozenset(first) if isinstance(first, dict) else frozenset()
+    assert head_shape(json.dumps(value, indent=indent, ensure_ascii=escaped)) == expected
