@@ -219,9 +219,8 @@ def test_roboflows_splits_must_have_the_same_classes(tmp_path):
 
 @pytest.mark.parametrize("path", ["data/train-{000..001}.tar", "data/train-*.tar", "data"])
 def test_shards_give_what_the_library_reads(tmp_path, path):
-    folder = kept(tmp_path, "webdataset-1.0.2")
+    kept(tmp_path, "webdataset-1.0.2")
     expected = read("webdataset-1.0.2")
-    (folder / "read.json").unlink()
     source = source_of(tmp_path, f'path = "{path}"\nsplit = "train"', CLASSES)
     listing = source.listing()
     pictures = [hashlib.sha256(source.stored(row)).hexdigest() for row in range(len(listing))]
@@ -407,6 +406,19 @@ def test_croissants_pictures_have_the_labels_that_mlcroissant_reads(tmp_path, ki
         assert ages == {image: record["age"] for image, record in expected.items()}
     ingest(Audit.open(tmp_path))
     assert read_table(tmp_path / "examples.parquet").to_pandas()["problem"].isna().all()
+
+
+def test_a_table_from_an_unpacked_archive_is_found(tmp_path):
+    folder = kept(tmp_path, "mlcroissant-1.1.1/table")
+    told = json.loads((folder / "metadata.json").read_text(encoding="utf8"))
+    archive = {"@type": "cr:FileObject", "@id": "all.zip", "contentUrl": "https://example.org/all.zip"}
+    told["distribution"][0]["containedIn"] = {"@id": "all.zip"}
+    told["distribution"].append(archive)
+    (folder / "metadata.json").write_text(json.dumps(told), encoding="utf8")
+    (folder / "all").mkdir()
+    (folder / "texts.csv").rename(folder / "all/texts.csv")
+    source = source_of(tmp_path, 'path = "data"\nsplit = "train"', ["good", "bad"], media="text")
+    assert source.listing().labels == ["good", "bad"]
 
 
 def test_a_table_of_texts_is_read_by_the_fields_of_its_record_set(tmp_path):
