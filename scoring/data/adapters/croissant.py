@@ -59,7 +59,7 @@ class Croissant(RecordSource):
     def listing(self) -> Listing:
         """The records, with the problem of one without a label."""
         unlabelled = "has no label in the description's tables; add one, or move the example to the pool"
-        return listing_of(self, self.chosen, self.split_map, unlabelled=unlabelled)
+        return listing_of(self, self.chosen, self.split_map, unlabelled=unlabelled, notes=self.left_out)
 
     def records(self) -> Sequence[Record]:
         """The records of the set."""

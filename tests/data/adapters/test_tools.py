@@ -164,12 +164,27 @@ def test_samples_have_their_field_tags_and_metadata(tmp_path):
     assert listing.metadata["weather"].to_pylist() == ["rainy", "sunny", "rainy", "sunny", "rainy"]
     assert listing.metadata["model"].to_pylist() == ["cat"] * 5
     assert all(Path(path).is_file() for path in listing.paths)
+    assert source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing().notes == [
+        "2 examples of other subsets ('validation') are not read by this table"
+    ]
     other = source_of(tmp_path, 'path = "data"\nsplit = "train"\nlabel_column = "model"', CLASSES)
     assert other.listing().labels == ["cat"] * 3
     with pytest.raises(
         HardlookError, match="label_column = 'modle': no sample has such a classification; did you mean model"
     ):
         source_of(tmp_path, 'path = "data"\nsplit = "train"\nlabel_column = "modle"', CLASSES).listing()
+
+
+def test_tags_of_two_subsets_are_a_problem_and_untagged_samples_are_told(tmp_path):
+    folder = kept(tmp_path, "fiftyone-1.22.1/samples")
+    content = json.loads((folder / "samples.json").read_text())
+    content["samples"][0]["tags"], content["samples"][1]["tags"] = ["train", "test"], []
+    (folder / "samples.json").write_text(json.dumps(content))
+    listing = source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
+    assert list(listing.problems.values()) == [
+        "has the tags 'train' and 'test', which are two subsets; keep one of them"
+    ]
+    assert listing.notes == ["3 examples of other subsets (none, 'validation') are not read by this table"]
 
 
 def test_two_fields_without_a_ground_truth_need_a_choice(tmp_path):
