@@ -3,9 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
@@ -336,3 +339,30 @@ def test_what_is_exported_and_answered_is_a_source_again(audit, tmp_path):
     once = {who: label for who, label in once.items() if sum(who == other for other, _ in said_in_json()) == 1}
     assert read["label"].to_dict() == once and len(once) == 2
     assert (read["fingerprint"] == before.loc[read.index, "fingerprint"]).all()
+
+
+def test_pictures_that_no_browser_shows_or_that_are_no_files_lie_beside_the_tasks(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    (tmp_path / "train/a").mkdir(parents=True)
+    Image.fromarray(noise[0]).save(tmp_path / "train/a/0.tif")
+    Image.fromarray(noise[1]).save(tmp_path / "train/a/1.png")
+    np.savez(tmp_path / "pool.npz", x=noise[2:])
+    (tmp_path / "audit.toml").write_text(
+        'format = 1\nclasses = ["a"]\n[[data]]\nsplit = "train"\npath = "train"\n'
+        '[[data]]\nsplit = "pool"\npath = "pool.npz"\n'
+    )
+    made = Audit.open(tmp_path)
+    ingest(made)
+    with log_of(made) as log:
+        written = label_studio(made, None, log, tmp_path / "out")
+    found = {}
+    for split in ("train", "pool"):
+        for task in json.loads((tmp_path / f"out/label-studio-{split}.json").read_text()):
+            assert "predictions" not in task, "there is no run that could suggest a label"
+            inside = unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))
+            found[task["data"]["example_id"]] = written.storage.parent / inside
+    for (example, path), picture in zip(sorted(found.items(), key=lambda item: item[0] < "a"), noise, strict=True):
+        assert path.suffix == ".png" and example
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+    assert found["train/a/1.png"] == tmp_path / "train/a/1.png"
+    assert found["train/a/0.tif"].parent == tmp_path / "out/label-studio-pictures"
