@@ -7,10 +7,11 @@ What must stay hidden (a blind test split, controls, whoever waits for a second 
 in the order that is drawn from its id. ``hardlook import-reviews`` reads the answers back.
 
 Label Studio serves pictures from a local storage, which must lie below its document root: the storage is the folder
-that holds all pictures, the root the one above it. Pictures that are no files are written beside the tasks.
+that holds all pictures, the root the one above it. Pictures that are no files are written beside the tasks, and so are
+the thumbnails of those that no browser shows.
 
 Inputs → outputs: an audit, a run, its log → paths, and the document root. Cost: one read of scores and probabilities.
-Known limits: pictures and texts; arrays are no pictures that a browser shows.
+Known limits: pictures and texts.
 """
 
 from __future__ import annotations
@@ -29,13 +30,17 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import atomic_path, read_table, write_json
 from scoring.corrections.file_names import file_names
 from scoring.corrections.label_studio_answers import CONTROL, interface
-from scoring.data.images import is_npy, is_png
+from scoring.data.images import is_npy, open_picture
 from scoring.queue.blinding import hidden_from_readers
 from scoring.queue.order import default_order, suggestions, suspicion
 from scoring.queue.random_controls import hashes
 from scoring.reviews import ReviewLog
 
 PICTURES = "label-studio-pictures"
+ENDINGS = {"PNG": ".png", "JPEG": ".jpg", "GIF": ".gif", "WEBP": ".webp"}
+"""Formats that every browser shows."""
+
+FILES = (*ENDINGS.values(), ".jpeg", ".jpe", ".jfif", ".apng")
 
 
 @dataclass(frozen=True)
@@ -133,20 +138,28 @@ def _kept(audit: Audit, example: str) -> bytes:
 
 def _pictures(audit: Audit, rows: pd.DataFrame, out: Path) -> dict[str, Path]:
     """Example → its file; what is no file, or none that a browser shows, is written beside the tasks."""
-    is_file = [isinstance(reference, str) and not reference.endswith(".npy") for reference in rows["reference"]]
-    files = rows[is_file]
-    places = dict(zip(files["example_id"], map(_absolute, map(audit.path, files["reference"])), strict=True))
-    loose = [example for example in rows["example_id"] if example not in places]
+    kept, places = audit.originals.ids(), dict[str, Path]()
+    for example, file in zip(rows["example_id"], rows["reference"], strict=True):
+        if isinstance(file, str) and file.lower().endswith(FILES) and example not in kept:
+            places[example] = _absolute(audit.path(file))
+    loose = rows[~rows["example_id"].isin(list(places))]
     folder = _absolute(Path(out) / PICTURES)
-    for example, name in zip(loose, file_names([f"{example}.png" for example in loose]), strict=True):
-        picture = _kept(audit, example)
-        if is_npy(picture):
-            raise HardlookError(f"{example!r} is an array, which Label Studio does not show; use csv or parquet")
-        place = folder / (name if is_png(picture) else f"{name.removesuffix('.png')}.jpg")
-        with atomic_path(place) as temporary:
+    names = file_names([f"{example}.png" for example in loose["example_id"]])
+    for example, name in zip(loose["example_id"], names, strict=True):
+        picture, ending = _shown(audit, example)
+        places[example] = folder / f"{name.removesuffix('.png')}{ending}"
+        with atomic_path(places[example]) as temporary:
             temporary.write_bytes(picture)
-        places[example] = place
     return places
+
+
+def _shown(audit: Audit, example: str) -> tuple[bytes, str]:
+    """(bytes, ending) of a picture that a browser shows: the original that is kept, else the thumbnail."""
+    for store in (audit.originals, audit.thumbnails):
+        found = store.get(example)
+        if found is not None and not is_npy(found) and (kind := open_picture(found).format) in ENDINGS:
+            return found, ENDINGS[str(kind)]
+    raise HardlookError(f"no picture of {example!r} is kept; run `hardlook score {audit.root}`")
 
 
 def _absolute(path: Path) -> Path:

@@ -30,9 +30,23 @@ class RecordSource(Source):
 
     def listing(self) -> Listing:
         """The records that the table means."""
-        return listing_of(self, self.chosen, self.split_map)
+        return listing_of(self, self.chosen, self.split_map, notes=self.left_out)
 
     @cached_property
     def chosen(self) -> list[Record]:
         """The records that the table means, one per row."""
-        return chosen(self, self.records(), self.subset, self.split_map)
+        return chosen(self, self._all, self.subset, self.split_map)
+
+    @property
+    def left_out(self) -> list[str]:
+        """A sentence about the records of other subsets, where there are some."""
+        kept = {record.subset for record in self.chosen}
+        others = [record.subset for record in self._all if record.subset not in kept]
+        if not others:
+            return []
+        named = ", ".join("none" if name is None else repr(name) for name in dict.fromkeys(others))
+        return [f"{len(others):,} examples of other subsets ({named}) are not read by this table"]
+
+    @cached_property
+    def _all(self) -> Sequence[Record]:
+        return self.records()

@@ -138,3 +138,18 @@ def test_roboflows_table_gets_the_one_in_another_column(tmp_path, capsys):
     rows = read_table(audit.examples_path).to_pandas().set_index("example_id")
     assert rows.loc[example, "label"] == new == "cat" and rows["label"].tolist() == ["cat", "Großer Panda"]
     assert hardlook("apply", "--undo", str(table)) == 0 and table.read_bytes() == before
+
+
+def test_what_was_applied_to_a_folder_before_can_still_be_undone(tmp_path):
+    """Versions before this one took every folder for an image folder."""
+    pictures(tmp_path / "data", [f"{name}/{at}.png" for name in CLASSES[:2] for at in range(2)])
+    before = content(tmp_path / "data")
+    audit = audit_of(tmp_path, 'path = "data"\nsplit = "train"\n')
+    relabelled(audit)
+    assert hardlook("apply", str(tmp_path / "exports/patch-train.csv"), str(tmp_path / "data")) == 0
+    assert {*content(tmp_path / "data")} != {*before}
+    table = tmp_path / "data/metadata.csv"
+    table.write_text("file_name,label\ncat/0.png,cat\n")
+    assert hardlook("apply", "--undo", str(tmp_path / "data")) == 0
+    table.unlink()
+    assert {path: data for path, data in content(tmp_path / "data").items() if path.suffix == ".png"} == before

@@ -54,6 +54,19 @@ def test_at_the_number_about_half_of_all_samples_show_the_gain():
         assert shown == pytest.approx(expected, abs=0.05)
 
 
+@pytest.mark.parametrize("sign", [1.0, -1.0])
+def test_an_interval_that_is_cut_at_one_gives_the_number_all_the_same(sign):
+    first = next(n for n in range(1, 99) if not spans(sign, n))
+    row = row_of(sign * np.ones(1))
+    assert 1.0 in (row["gain_high"], -row["gain_low"])
+    assert needed_examples(row["gain"], row["gain_low"], row["gain_high"], 1) == first
+
+
+def spans(sign, n):
+    low, high = paired_interval(sign * np.ones(n))
+    return low <= 0 <= high
+
+
 def test_a_cut_interval_still_gives_its_width():
     few = np.array([1.0, 1.0, 1.0, -1.0])
     row = row_of(few)

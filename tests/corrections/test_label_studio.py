@@ -3,9 +3,12 @@
 import json
 import shutil
 from pathlib import Path
+from urllib.parse import unquote
 
+import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
@@ -194,6 +197,32 @@ def test_a_plain_table_is_read_by_its_columns(audit, tmp_path):
         assert (rows["fingerprint"] == rows["example_id"].map(fingerprints)).all()
 
 
+def test_a_table_that_repeats_an_answer_adds_nothing(audit, tmp_path):
+    for name, more in (("1", ""), ("2", "train/cat/3 ä.png,cat,ana\n")):
+        text = f"example_id,label,reviewer\ntrain/cat/0 ä.png,cat,ana\n{more}"
+        (tmp_path / f"{name}.csv").write_text(text, encoding="utf8")
+        hardlook("import-reviews", str(audit.root), str(tmp_path / f"{name}.csv"))
+    with log_of(audit) as log:
+        assert log.events()["example_id"].tolist() == ["train/cat/0 ä.png", "train/cat/3 ä.png"]
+
+
+def test_the_label_that_was_shown_decides_what_an_answer_means(audit):
+    """The dataset's label may have been corrected since the tasks were written."""
+    task = next(each for each in tasks_of(audit) if len(each["annotations"]) == 1)
+    shown = next(name for name in ("cat", "dog & co") if name != task["data"]["given_label"])
+    task["data"]["given_label"] = shown
+    task["annotations"][0]["result"] = [
+        {"from_name": "label", "to_name": "item", "type": "choices", "value": {"choices": [shown]}}
+    ]
+    (audit.root / "answers.json").write_text(json.dumps([task]), encoding="utf8")
+    hardlook("import-reviews", str(audit.root), str(audit.root / "answers.json"))
+    with log_of(audit) as log:
+        (row,) = log.decisions().to_dict("records")
+    label = read_table(audit.examples_path).to_pandas().set_index("example_id")["label"]
+    assert (row["verdict"], row["label"]) == ("given", shown)
+    assert label[row["example_id"]] != row["label"]
+
+
 def test_answers_that_change_and_change_back_in_tables_are_all_kept(audit, tmp_path):
     for name, label in (("1", "cat"), ("2", "dog & co"), ("3", "cat")):
         (tmp_path / f"{name}.csv").write_text(
@@ -310,3 +339,30 @@ def test_what_is_exported_and_answered_is_a_source_again(audit, tmp_path):
     once = {who: label for who, label in once.items() if sum(who == other for other, _ in said_in_json()) == 1}
     assert read["label"].to_dict() == once and len(once) == 2
     assert (read["fingerprint"] == before.loc[read.index, "fingerprint"]).all()
+
+
+def test_pictures_that_no_browser_shows_or_that_are_no_files_lie_beside_the_tasks(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    (tmp_path / "train/a").mkdir(parents=True)
+    Image.fromarray(noise[0]).save(tmp_path / "train/a/0.tif")
+    Image.fromarray(noise[1]).save(tmp_path / "train/a/1.png")
+    np.savez(tmp_path / "pool.npz", x=noise[2:])
+    (tmp_path / "audit.toml").write_text(
+        'format = 1\nclasses = ["a"]\n[[data]]\nsplit = "train"\npath = "train"\n'
+        '[[data]]\nsplit = "pool"\npath = "pool.npz"\n'
+    )
+    made = Audit.open(tmp_path)
+    ingest(made)
+    with log_of(made) as log:
+        written = label_studio(made, None, log, tmp_path / "out")
+    found = {}
+    for split in ("train", "pool"):
+        for task in json.loads((tmp_path / f"out/label-studio-{split}.json").read_text()):
+            assert "predictions" not in task, "there is no run that could suggest a label"
+            inside = unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))
+            found[task["data"]["example_id"]] = written.storage.parent / inside
+    for (example, path), picture in zip(sorted(found.items(), key=lambda item: item[0] < "a"), noise, strict=True):
+        assert path.suffix == ".png" and example
+        np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
+    assert found["train/a/1.png"] == tmp_path / "train/a/1.png"
+    assert found["train/a/0.tif"].parent == tmp_path / "out/label-studio-pictures"

@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table
 from scoring.data.ingest import ingest
 from scoring.reviews import Event, ReviewLog
@@ -110,3 +111,7 @@ def test_a_table_of_the_users_own_renames_no_class(tmp_path):
         (tmp_path / "audit.toml").write_text(toml)
         ingest(Audit.open(tmp_path))
         assert read_table(tmp_path / "examples.parquet").to_pandas()["label"].tolist() == labels
+    toml = 'format = 1\nclasses = ["n01"]\n[[data]]\npath = "data"\nsplit = "train"\n'
+    (tmp_path / "audit.toml").write_text(toml)
+    with pytest.raises(HardlookError, match="'n02' is not in classes"):
+        ingest(Audit.open(tmp_path))

@@ -28,7 +28,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.user_code import close_names
 from scoring.data.adapters.base import Listing
 from scoring.data.adapters.columns import settled, typed
-from scoring.data.adapters.croissant_fields import Field, files_of, read_fields
+from scoring.data.adapters.croissant_fields import Field, files_of, read_fields, reference
 from scoring.data.adapters.json_files import Json, objects, read_json_file, shape, text
 from scoring.data.adapters.manifest import USUAL
 from scoring.data.adapters.records import Plain, Record, listing_of
@@ -59,7 +59,7 @@ class Croissant(RecordSource):
     def listing(self) -> Listing:
         """The records, with the problem of one without a label."""
         unlabelled = "has no label in the description's tables; add one, or move the example to the pool"
-        return listing_of(self, self.chosen, self.split_map, unlabelled=unlabelled)
+        return listing_of(self, self.chosen, self.split_map, unlabelled=unlabelled, notes=self.left_out)
 
     def records(self) -> Sequence[Record]:
         """The records of the set."""
@@ -138,11 +138,15 @@ class Croissant(RecordSource):
         return found
 
     def _local(self, own: str) -> Path:
-        """The local copy of a file object, by its address, id or name, beside the description."""
+        """The local copy of a file object, by its address, id or name: beside the description, or in the folder into
+        which its archive was unpacked."""
         found = next((one for one in objects(self._content.get("distribution")) if one.get("@id") == own), None)
         address = (text(found.get("contentUrl")) if found else None) or own
         ways = [address, own, os.path.basename(address), (text(found.get("name")) if found else None) or own]
-        places = [self._file.parent / way for way in ways if "://" not in way]
+        beside = [self._file.parent]
+        if found is not None and (archive := reference(found.get("containedIn"))):
+            beside.append(self._file.parent / Path(archive).stem)
+        places = [folder / way for folder in beside for way in ways if "://" not in way]
         there = next((place for place in places if place.is_file()), None)
         if there is None:
             raise self.error(f": {own} ({address}) is not beside {self._file.name}; download it to there")

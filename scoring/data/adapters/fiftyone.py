@@ -135,11 +135,14 @@ class FiftyOne(RecordSource):
             elif not isinstance(value, (list, dict)) and value is not None:
                 metadata[key] = value
         known = (*SUBSETS, *(self.split_map or {}))
+        subsets = [tag for tag in tags if tag in known]
+        if len(subsets) > 1:
+            problem = f"has the tags {subsets[0]!r} and {subsets[1]!r}, which are two subsets; keep one of them"
         return Record(
             name=Path(name).as_posix(),
             path=os.path.normpath(self.place / name) if name else None,
             label=label,
-            subset=next((tag for tag in tags if tag in known), None),
+            subset=next(iter(subsets), None),
             problem=problem if name else "has no filepath",
             metadata=metadata,
         )

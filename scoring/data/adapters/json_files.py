@@ -1,21 +1,29 @@
 """JSON files of other tools: read whole, and recognised by the keys that they begin with.
 
-``keys`` are those of the object, or of the first object of a list; by them an adapter knows a file of its own, since
-``.json`` is the ending of many kinds.
+``shape`` tells the keys of the object, or of the first object of a list; by them an adapter knows a file of its own,
+since ``.json`` is the ending of many kinds.
 
-Inputs → outputs: a path → what it holds, or its kind and keys. Cost: one parse; the keys are remembered until the file
-changes. Known limits: the whole file is in memory while it is parsed.
+Inputs → outputs: a path → what it holds, or its kind and keys. Cost: one parse; for the shape, one look at the first
+megabyte, remembered until the file changes. Known limits: the whole file is in memory while it is parsed; a key that
+comes after the first megabyte is not seen.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
 from scoring.audit.errors import HardlookError
+
+HEAD = 1 << 20
+"""Bytes of which a file's kind is told."""
+
+TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[{}\[\]:,]', re.DOTALL)
+"""A whole string, a bracket, a colon or a comma."""
 
 Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 
@@ -52,11 +60,41 @@ def shape(path: Path) -> Shape:
 @lru_cache(maxsize=64)
 def _shape(path: str, size: int, modified: int) -> Shape:
     try:
-        found = read_json_file(Path(path))
-    except (HardlookError, OSError):  # no JSON, or closed: another adapter, or the one that is named, says so
+        with open(path, "rb") as file:
+            return head_shape(file.read(HEAD).decode("utf-8-sig", "ignore"))
+    except OSError:  # closed: another adapter, or the one that is named, says so
         return Shape()
-    first = found[0] if isinstance(found, list) and found else found
-    return Shape(isinstance(found, list), frozenset(first) if isinstance(first, dict) else frozenset())
+
+
+def head_shape(head: str) -> Shape:
+    """What JSON begins with, from the beginning of its text alone.
+
+    >>> found = head_shape('[{"a": {"b": "}"}, "c": [1, {"d": 2}]}, {"e": 1}]')
+    >>> found.is_list, sorted(found.keys)
+    (True, ['a', 'c'])
+    >>> head_shape('{"items": [{"id": "cut of')
+    Shape(is_list=False, keys=frozenset({'items'}))
+    """
+    depth, is_list, last, keys = 0, False, "", set[str]()
+    for found in TOKEN.finditer(head):
+        token = found[0]
+        if token in "{[":
+            depth += 1
+            is_list = token == "[" if depth == 1 else is_list
+            if is_list and depth == 2 and token == "[":
+                break
+        elif token in "}]":
+            depth -= 1
+            if depth == 0 or (is_list and depth == 1):
+                break
+        elif token == ",":
+            if is_list and depth == 1:
+                break
+        elif token != ":":
+            last = token
+        elif depth == 1 + is_list:
+            keys.add(str(json.loads(last)))
+    return Shape(is_list, frozenset(keys))
 
 
 def objects(value: Json) -> list[dict[str, Json]]:

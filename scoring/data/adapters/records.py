@@ -1,9 +1,9 @@
 """Records: what the exports of labelling tools say of each example, and the listing that they make.
 
 A tool has *subsets* of its own (train, val, a task). ``chosen`` says which of them a ``[[data]]`` table means: the one
-that it names with ``subset``, else the one called as its ``split``, else the only one; without ``split`` all of them,
-each under its own name or the one that ``split_map`` gives it. Several labels of one example are that example's
-problem, never a choice made here.
+that it names with ``subset``, else those called as its ``split`` (or mapped to it by ``split_map``), else the only one;
+without ``split`` all of them, each under its own name or the one that ``split_map`` gives it. Several labels of one
+example are that example's problem, never a choice made here.
 
 Inputs → outputs: a source and its records → the records that it means, a listing. Cost: one pass. Known limits:
 metadata of lists or objects is left out.
@@ -61,16 +61,15 @@ def chosen(
     named = [name for name in names if name is not None]
     if subset is not None and subset not in named:
         raise source.error(f".subset = {subset!r}: {source.path} has no such subset; {close_names(subset, named)}")
-    wanted = subset
+    wanted = None if subset is None else [subset]
     if subset is None and source.split is not None and len(names) > 1:
-        here = [name for name in named if _split(name, split_map) == source.split]
-        if len(here) != 1:
+        wanted = [name for name in named if _split(name, split_map) == source.split]
+        if not wanted:
             raise source.error(
                 f" needs subset, the one that is its {source.split} split; {source.path} has "
                 f"{', '.join(map(repr, named))}"
             )
-        wanted = here[0]
-    return list(records) if wanted is None else [record for record in records if record.subset == wanted]
+    return list(records) if wanted is None else [record for record in records if record.subset in wanted]
 
 
 def _split(name: str, split_map: Mapping[str, Any] | None) -> str | None:

@@ -40,6 +40,9 @@ FIELDS = {
     "text": ("txt", "text", "transcript"),
 }
 LABELS = ("cls", "cls2", "class", "label")
+NOTES = (".json", ".txt", ".md", ".yaml", ".yml")
+"""Endings of what may lie beside the shards of a folder."""
+
 BRACES = re.compile(r"\{([^{}]*)\}")
 RANGE = re.compile(r"(\d+)\.\.(\d+)")
 
@@ -82,9 +85,10 @@ class WebDataset(Source):
 
     @classmethod
     def recognises(cls, place: Path) -> bool:
-        """A folder of nothing but shards."""
+        """A folder of shards, with nothing beside them but notes."""
         names = [name for name in os.listdir(place) if not name.startswith(".")] if place.is_dir() else []
-        return bool(names) and all(name.lower().endswith(".tar") for name in names)
+        endings = {Path(name).suffix.lower() for name in names}
+        return ".tar" in endings and endings <= {".tar", *NOTES}
 
     def listing(self) -> Listing:
         """Labels, ids and metadata of every example, in the order of the shards."""

@@ -10,12 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table
 from scoring.data.adapters import known_adapters
+from scoring.data.adapters.json_files import head_shape
 from scoring.data.adapters.webdataset import samples
 from scoring.data.ingest import ingest
 
@@ -64,6 +67,10 @@ def test_subsets_are_splits_where_their_names_say_so(tmp_path):
     assert source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing().names[0] == "train/one"
     with pytest.raises(HardlookError, match="needs subset, the one that is its test split; .* has 'train', 'val'"):
         source_of(tmp_path, 'path = "data"\nsplit = "test"', CLASSES).listing()
+    both = 'path = "data"\nsplit = "test"\nsplit_map = { val = "test", train = "test" }'
+    assert len(source_of(tmp_path, both, CLASSES).listing()) == 6
+    one = 'path = "data"\nsplit = "test"\nsplit_map = { val = "test" }'
+    assert len(source_of(tmp_path, one, CLASSES).listing()) == 3
     with pytest.raises(HardlookError, match="subset = 'vak': .* has no such subset; did you mean val"):
         source_of(tmp_path, whole("vak"), CLASSES).listing()
 
@@ -157,12 +164,27 @@ def test_samples_have_their_field_tags_and_metadata(tmp_path):
     assert listing.metadata["weather"].to_pylist() == ["rainy", "sunny", "rainy", "sunny", "rainy"]
     assert listing.metadata["model"].to_pylist() == ["cat"] * 5
     assert all(Path(path).is_file() for path in listing.paths)
+    assert source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing().notes == [
+        "2 examples of other subsets ('validation') are not read by this table"
+    ]
     other = source_of(tmp_path, 'path = "data"\nsplit = "train"\nlabel_column = "model"', CLASSES)
     assert other.listing().labels == ["cat"] * 3
     with pytest.raises(
         HardlookError, match="label_column = 'modle': no sample has such a classification; did you mean model"
     ):
         source_of(tmp_path, 'path = "data"\nsplit = "train"\nlabel_column = "modle"', CLASSES).listing()
+
+
+def test_tags_of_two_subsets_are_a_problem_and_untagged_samples_are_told(tmp_path):
+    folder = kept(tmp_path, "fiftyone-1.22.1/samples")
+    content = json.loads((folder / "samples.json").read_text())
+    content["samples"][0]["tags"], content["samples"][1]["tags"] = ["train", "test"], []
+    (folder / "samples.json").write_text(json.dumps(content))
+    listing = source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
+    assert list(listing.problems.values()) == [
+        "has the tags 'train' and 'test', which are two subsets; keep one of them"
+    ]
+    assert listing.notes == ["3 examples of other subsets (none, 'validation') are not read by this table"]
 
 
 def test_two_fields_without_a_ground_truth_need_a_choice(tmp_path):
@@ -212,9 +234,8 @@ def test_roboflows_splits_must_have_the_same_classes(tmp_path):
 
 @pytest.mark.parametrize("path", ["data/train-{000..001}.tar", "data/train-*.tar", "data"])
 def test_shards_give_what_the_library_reads(tmp_path, path):
-    folder = kept(tmp_path, "webdataset-1.0.2")
+    kept(tmp_path, "webdataset-1.0.2")
     expected = read("webdataset-1.0.2")
-    (folder / "read.json").unlink()
     source = source_of(tmp_path, f'path = "{path}"\nsplit = "train"', CLASSES)
     listing = source.listing()
     pictures = [hashlib.sha256(source.stored(row)).hexdigest() for row in range(len(listing))]
@@ -402,6 +423,19 @@ def test_croissants_pictures_have_the_labels_that_mlcroissant_reads(tmp_path, ki
     assert read_table(tmp_path / "examples.parquet").to_pandas()["problem"].isna().all()
 
 
+def test_a_table_from_an_unpacked_archive_is_found(tmp_path):
+    folder = kept(tmp_path, "mlcroissant-1.1.1/table")
+    told = json.loads((folder / "metadata.json").read_text(encoding="utf8"))
+    archive = {"@type": "cr:FileObject", "@id": "all.zip", "contentUrl": "https://example.org/all.zip"}
+    told["distribution"][0]["containedIn"] = {"@id": "all.zip"}
+    told["distribution"].append(archive)
+    (folder / "metadata.json").write_text(json.dumps(told), encoding="utf8")
+    (folder / "all").mkdir()
+    (folder / "texts.csv").rename(folder / "all/texts.csv")
+    source = source_of(tmp_path, 'path = "data"\nsplit = "train"', ["good", "bad"], media="text")
+    assert source.listing().labels == ["good", "bad"]
+
+
 def test_a_table_of_texts_is_read_by_the_fields_of_its_record_set(tmp_path):
     kept(tmp_path, "mlcroissant-1.1.1/table")
     source = source_of(tmp_path, 'path = "data/metadata.json"\nsplit = "train"', ["good", "bad"], media="text")
@@ -448,3 +482,28 @@ def test_each_tool_says_what_is_wrong_where_it_is_named_for_other_data(tmp_path)
         if name in known_adapters():
             with pytest.raises(HardlookError, match="name another adapter"):
                 source_of(tmp_path, f'path = "data"\nsplit = "train"\nadapter = "{name}"', CLASSES).listing()
+
+
+def test_a_files_kind_is_told_from_its_beginning(tmp_path):
+    """Whatever a large file holds further on: it is not parsed to be recognised."""
+    items = ", ".join('{"id": "x", "annotations": []}' for _ in range(40_000))
+    folder = tmp_path / "data" / "annotations"
+    folder.mkdir(parents=True)
+    (folder / "train.json").write_text('{"categories": {"label": {"labels": []}}, "items": [' + items + "]} broken")
+    assert source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).name == "datumaro"
+    with pytest.raises(HardlookError, match="train.json is not JSON"):
+        source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
+
+
+@given(
+    st.recursive(
+        st.none() | st.integers() | st.text(),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    ),
+    st.sampled_from([None, 2]),
+    st.booleans(),
+)
+def test_the_beginning_tells_the_keys_that_parsing_tells(value, indent, escaped):
+    first = value[0] if isinstance(value, list) and value else value
+    expected = isinstance(value, list), frozenset(first) if isinstance(first, dict) else frozenset()
+    assert head_shape(json.dumps(value, indent=indent, ensure_ascii=escaped)) == expected
