@@ -13,6 +13,7 @@ from .imports import ROOT, drawing, floors, is_door, modules, room, ties
 
 SCORING = [
     "cli",
+    "hardlook",
     "commands",
     "dashboard",
     "setup",
@@ -93,7 +94,7 @@ def test_imports_point_down_alone(inside, order):
 def test_the_house_is_no_larger_than_was_planned():
     found = ties()
     height = floors(found)
-    assert len(height) <= 20 and max(height.values()) <= 11 and len(found) <= 80
+    assert len(height) <= 20 and max(height.values()) <= 11 and len(found) <= 90
 
 
 def test_nothing_lies_flat_beside_the_rooms_but_doors():

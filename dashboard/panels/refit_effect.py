@@ -22,6 +22,7 @@ from dashboard.style.formatting import count, number, percent, plain
 from dashboard.widgets import inputs
 from scoring.audit import Audit, Run
 from scoring.audit.storage import read_json
+from scoring.corrections.effect.conclusion import wanting
 
 ALL = "all"
 KINDS = {"slices": "slice ", "classes": "class "}
@@ -135,7 +136,8 @@ def verdict(row: Mapping[str, Any]) -> str:
         return f"The accuracy rises ({interval}), but random edits may raise it as much."
     if row["gain_high"] < 0:
         return f"**The corrections harm**: {interval}. Check them again before you use them."
-    return f"The change is not significant on these examples: {interval} includes 0."
+    wanted = f"; {wanting(row)} to show a change of this size" if row["gain"] else ""
+    return f"The change is not significant on these examples: {interval} includes 0{wanted}."
 
 
 def numbers(rows: pd.DataFrame) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from dashboard.queries.live_status import decision_json, json_value
 from dashboard.queries.score_columns import ScoreColumn
 from dashboard.queries.selection import META, source
 from scoring.audit import Audit, Run
+from scoring.audit.scored_classes import scored_classes
 from scoring.audit.storage import VectorFile
 from scoring.evaluation.probabilities import softmax
 
@@ -136,10 +137,11 @@ def percentile(ascending: np.ndarray | None, value: float | None) -> float | Non
 def probabilities_of(audit: Audit, run: Run, example_id: str) -> list[tuple[str, float]]:
     """Returns the most probable classes, highest first: (name, probability), from the logits of the last checkpoint."""
     logits = vector_of(run.logits_path, example_id)
-    if logits is None or len(logits) != len(audit.classes) or not np.isfinite(logits).all():
+    classes = scored_classes(audit, run)
+    if logits is None or len(logits) != len(classes) or not np.isfinite(logits).all():
         return []
     p = softmax(logits[None])[0]
-    return [(audit.classes[at], float(p[at])) for at in np.argsort(-p, kind="stable")[:MOST_CLASSES]]
+    return [(classes[at], float(p[at])) for at in np.argsort(-p, kind="stable")[:MOST_CLASSES]]
 
 
 def vector_of(path: Path, example_id: str) -> np.ndarray | None:

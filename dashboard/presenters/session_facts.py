@@ -26,6 +26,7 @@ from dashboard.queries import database
 from dashboard.queries.selection import source
 from dashboard.style.formatting import number
 from scoring.audit import Audit, Run
+from scoring.audit.scored_classes import scored_classes
 from scoring.audit.storage import read_vectors
 from scoring.evaluation.probabilities import softmax
 
@@ -158,14 +159,15 @@ def _probabilities(audit: Audit, run: Run, ids: Sequence[str]) -> dict[str, list
     if not run.logits_path.is_file():
         return {}
     names, logits = read_vectors(run.logits_path, ids)
-    if logits.shape[1] != len(audit.classes):
+    classes = scored_classes(audit, run)
+    if logits.shape[1] != len(classes):
         return {}
     found = {}
     for name, row in zip(names, logits, strict=True):
         if np.isfinite(row).all():
             p = softmax(np.array(row)[None])[0]
             top = np.argsort(-p, kind="stable")[: example_details.MOST_CLASSES]
-            found[name] = [(audit.classes[at], float(p[at])) for at in top]
+            found[name] = [(classes[at], float(p[at])) for at in top]
     return found
 
 

@@ -43,6 +43,7 @@ def show() -> None:
     shared = page_frame.current()
     audit, run, selection = shared.audit, shared.run, Selection(meta=shared.meta)
     st.title(plain(audit.name), anchor=False)
+    page_frame.show_under_way(run)
     show_splits(audit, run, selection)
     show_warnings(audit, run, selection)
     show_classes(audit, run, selection)

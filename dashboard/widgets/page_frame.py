@@ -16,9 +16,10 @@ from dashboard.pages import find_page
 from dashboard.queries import database
 from dashboard.queries.score_columns import ScoreColumn, stages_overlap
 from dashboard.queries.selection import META, MetaFilter
-from dashboard.style.formatting import command_line
+from dashboard.style.formatting import command_line, plain
 from dashboard.widgets import browser_history, grouping, inputs
 from scoring.audit import Audit, Run
+from scoring.audit.under_way import what_is_under_way
 
 KEY = "_view"
 PAGE = "_page"
@@ -129,6 +130,7 @@ def scored_run() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]
             + command_line("import-predictions", view.audit, "predictions.csv"),
         )
         st.stop()
+    show_under_way(view.run)
     columns = database.score_columns(view.run)
     if not columns:
         inputs.empty(
@@ -137,6 +139,13 @@ def scored_run() -> tuple[Audit, Run, tuple[MetaFilter, ...], list[ScoreColumn]]
         )
         st.stop()
     return view.audit, view.run, view.meta, columns
+
+
+def show_under_way(run: Run | None) -> None:
+    """Shows what a command is computing for this run now, if one is."""
+    told = what_is_under_way(run) if run else None
+    if told:
+        st.caption(f":material/hourglass_top: {plain(told)}. Scores that are done are shown already.")
 
 
 def warn_about_stages(run: Run, column: ScoreColumn) -> None:

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from modulefinder import ModuleFinder
 from pathlib import Path
 
+from scoring.audit.in_process import find_in_process, is_in_process, object_digest
 from scoring.audit.real_path import real_path
 from scoring.audit.user_code import code_folder
 
@@ -25,13 +26,16 @@ STDLIB, INSTALLED = Path(sysconfig.get_path("stdlib")).resolve(), {"site-package
 
 
 def code_digest(reference: object, folder: str | Path) -> str | None:
-    """The hash of a reference's code; None for what is no reference, or one to an installed package.
+    """The hash of a reference's code, of an ``in-process:`` one that of the object's; None for what is no reference, or
+    one to an installed package.
 
     >>> code_digest("resnet18", ".") is code_digest("torch.nn:Linear", ".") is None
     True
     """
     if not isinstance(reference, str) or ":" not in reference:
         return None
+    if is_in_process(reference):
+        return object_digest(find_in_process(reference, folder))
     beside, start = code_folder(reference, folder), _file_of(reference, real_path(folder))
     if start is None:
         return None

@@ -10,6 +10,10 @@ from __future__ import annotations
 class HardlookError(ValueError):
     """Invalid input, in one sentence: what was found, what was needed, what to do."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Returns what a notebook shows instead of a traceback: the sentence."""
+        return [f"hardlook: {self}"]
+
 
 def first_line(error: BaseException, longest: int = 300) -> str:
     """Returns what an exception says, as part of a sentence: its first line without the full stop, cut to ``longest``

@@ -1,4 +1,5 @@
-"""Imports the user's code that audit.toml names: ``file.py:callable`` or ``package.module:callable``.
+"""Imports the user's code that audit.toml names: ``file.py:callable`` or ``package.module:callable``; finds what a
+notebook handed over (``in-process:NAME``, ``scoring.audit.in_process``).
 
 A reference → the callable. A file is imported as Python would import it when run in its own folder: it finds
 the modules beside it, under their plain names, so what it defines can be sent to worker processes. Two audits
@@ -26,6 +27,7 @@ from types import ModuleType
 from typing import Any
 
 from scoring.audit.errors import HardlookError
+from scoring.audit.in_process import find_in_process, is_in_process
 from scoring.audit.real_path import real_path
 
 NEEDED = "needed file.py:callable or package.module:callable"
@@ -50,6 +52,8 @@ def load_callable(reference: str, folder: str | Path) -> Callable[..., Any]:
     >>> load_callable("math:sqrt", ".")(9.0)
     3.0
     """
+    if is_in_process(reference):
+        return find_in_process(reference, folder)
     target, _, attribute = str(reference).rpartition(":")
     if not target or not attribute:
         raise HardlookError(f"{reference!r} names no callable; {NEEDED}")

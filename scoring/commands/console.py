@@ -52,56 +52,14 @@ def bar(what: str, total: int, unit: str = "examples") -> Iterator[Any]:
 
 def read_data(audit: Audit) -> None:
     """Reads the data, and prints what was found, what changed and what cannot be read."""
-    from scoring.data.ingest import ingest
-    from scoring.queue.second_reader_policy import ReviewPolicy
+    from scoring.pipeline.read_data import read_data as read
 
-    ReviewPolicy.of(audit)  # a policy that nobody can follow is refused before the work, not at the export
-    found = ingest(audit, progress=bar, decided=lambda: _decided(audit))
-    splits = ", ".join(f"{split} {facts['examples']:,}" for split, facts in found.splits.items())
-    changes = [
-        f"{count:,} {name}"
-        for name in ("moved", "added", "changed", "relabelled", "removed")
-        if (count := getattr(found, name)) and count < found.examples
-    ]
-    print(
-        f"  data: {found.examples:,} examples ({splits})"
-        + (f"; {', '.join(changes)}" if changes else "")
-        + f" ({found.seconds:.1f} s)"
-    )
-    if found.problems:
-        print(f"  data: {len(found.problems):,} examples cannot be read and get null scores:")
-        for problem in found.problems[:5]:
-            print(f"    {problem['example_id']}: {problem['problem']}")
-        if len(found.problems) > 5:
-            print(f"    … and {len(found.problems) - 5:,} more, in {audit.ingest_path}")
-    for sentence in found.reading:
-        print(f"  data: {sentence}")
-    for note in found.notes:
-        print(f"  data: note: {note}")
-    if groups := found.duplicates.get("groups"):
-        print(
-            f"  data: {groups:,} groups of exact duplicates, {found.duplicates.get('across_splits', 0):,} across "
-            f"splits, {found.duplicates.get('conflicting', 0):,} with conflicting labels (see /overview)"
-        )
+    read(audit, progress=bar, say=say)
 
 
-def _decided(audit: Audit) -> dict[str, str]:
-    """Example → fingerprint, of what the audit's own log has decisions about that do not exclude it; a log elsewhere is
-    not asked."""
-    from scoring.reviews import ReviewLog
-    from scoring.reviews.disposition import disposition, full_policy
-
-    if not (audit.root / "reviews.sqlite").is_file():
-        return {}
-    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
-        known = log.consensus().dropna(subset="fingerprint")
-    policy = full_policy(audit.policy)
-    columns = (known[name] for name in ("example_id", "fingerprint", "verdict", "issues"))
-    return {
-        example: content
-        for example, content, verdict, issues in zip(*columns, strict=True)
-        if disposition(verdict, issues, policy)[0] != "exclude"
-    }
+def say(text: str) -> None:
+    """Prints one sentence of what a command found or does, indented."""
+    print(f"  {text}")
 
 
 def open_context(audit: Audit, run: Run, device: str) -> Context:
@@ -109,7 +67,7 @@ def open_context(audit: Audit, run: Run, device: str) -> Context:
     from scoring.models.checkpoints import describe_order
     from scoring.pipeline.shards import Context
 
-    context = Context(audit, run, device=device, progress=bar, say=lambda text: print(f"  {text}"))
+    context = Context(audit, run, device=device, progress=bar, say=say)
     if run.config:
         print(f"  checkpoints: {describe_order(context.checkpoints)}")
     return context

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from scoring.commands.console import add_command, audit_argument
 
 if TYPE_CHECKING:
-    from scoring.audit import Audit
+    from scoring.audit import Audit, Run
     from scoring.commands.console import Commands
 
 
@@ -26,9 +26,12 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     command.add_argument("--out", metavar="PATH", help="the output folder (default: exports in the audit)")
     command.add_argument(
         "--format",
-        choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone"],
+        choices=["csv", "parquet", "imagefolder", "huggingface", "cleanlab", "fiftyone", "label-studio"],
         default="csv",
         help="(default: %(default)s)",
+    )
+    command.add_argument(
+        "--most", metavar="N", type=int, help="label-studio: only the N most suspicious of each split (default: all)"
     )
     command.add_argument("--copy", action="store_true", help="imagefolder: copy the images instead of linking them")
     command.add_argument("--log", metavar="URL", help="the review log (default: reviews.sqlite in the audit)")
@@ -80,7 +83,31 @@ def _export_as(options: argparse.Namespace, audit: Audit, out: Path, url: str) -
     from scoring.reviews.readable_log import open_for_reading
 
     run = audit.run(options.run) if audit.run_names() or options.run else None
+    if options.format == "label-studio":
+        return _tasks(options, audit, run, out, url)
     with open_for_reading(url, audit.log_name(url)) as log:
         for path in export_as(options.format, audit, run, log, out, copy=options.copy):
             print(f"wrote {path}")
+    return 0
+
+
+def _tasks(options: argparse.Namespace, audit: Audit, run: Run | None, out: Path, url: str) -> int:
+    """Tasks for Label Studio, and how to serve their pictures there."""
+    from scoring.audit.errors import HardlookError
+    from scoring.corrections.label_studio_tasks import label_studio
+    from scoring.reviews.readable_log import open_for_reading
+
+    if options.most is not None and options.most < 1:
+        raise HardlookError(f"--most {options.most}; needed a number from 1")
+    with open_for_reading(url, audit.log_name(url)) as log:
+        written = label_studio(audit, run, log, out, most=options.most)
+    for path in written.paths:
+        print(f"wrote {path}")
+    if written.storage is not None:
+        print(
+            "next: start Label Studio with LABEL_STUDIO_LOCAL_FILES_SERVING_ENABLED=true and "
+            f"LABEL_STUDIO_LOCAL_FILES_DOCUMENT_ROOT={written.storage.parent}, make a project with "
+            f"{written.paths[-1].name} as interface and {written.storage} as local storage, and import the tasks"
+        )
+    print(f"then: hardlook import-reviews {options.audit} FILE   (FILE: the project's export as JSON)")
     return 0

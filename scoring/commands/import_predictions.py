@@ -31,7 +31,9 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     command.add_argument(
         "--run", metavar="NAME", default="imported", help="the name of the new run (default: %(default)s)"
     )
-    command.add_argument("--id-column", metavar="NAME", default="example_id", help="(default: %(default)s)")
+    command.add_argument(
+        "--id-column", metavar="NAME", help="(default: example_id, else the id_column of the audit's [[data]] tables)"
+    )
     command.add_argument(
         "--out-of-fold",
         action="store_true",
@@ -49,6 +51,7 @@ def import_predictions(options: argparse.Namespace) -> int:
 
     audit = Audit.open(options.audit)
     path = Path(options.file)
+    options.id_column = imported_predictions.id_column_of(path, audit, options.id_column)
     imported_predictions.read_predictions(
         path, audit.classes, options.id_column
     )  # refuse a bad file before reading any picture

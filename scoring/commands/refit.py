@@ -29,18 +29,15 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
 def refit(options: argparse.Namespace) -> int:
     """Predict and check the effect of the corrections; keep it for the page and print it."""
     from scoring.audit import Audit
-    from scoring.audit.storage import write_json
-    from scoring.corrections.effect.preview import embedder, preview
+    from scoring.corrections.effect.conclusion import conclusion
+    from scoring.corrections.effect.preview import refit_audit
     from scoring.pipeline.shards import Context
-    from scoring.reviews import ReviewLog
 
     audit = Audit.open(options.audit)
     run = audit.run(options.run)
-    url = options.log or audit.log_url
-    with run.lock(), ReviewLog.open(url, audit=audit.log_name(url)) as log:
-        print("  refitting the head on original, reviewed and placebo labels …", flush=True)
-        found = preview(audit, run, log, embedder(Context(audit, run, device=options.device, progress=bar)))
-        write_json(run.refit_path, found)
+    print("  refitting the head on original, reviewed and placebo labels …", flush=True)
+    context = Context(audit, run, device=options.device, progress=bar)
+    found = refit_audit(audit, run, context, options.log)
     edits, judged = found["edits"], found["judged_on"]
     print(
         f"  {edits['relabelled']} training labels changed and {edits['removed']} examples removed, of "
@@ -49,6 +46,7 @@ def refit(options: argparse.Namespace) -> int:
     print(f"  {'group':<24}{'n':>6}  original  reviewed   placebo  gain (95 % interval)       predicted Δloss")
     for row in found["groups"]:
         print("  " + _refit_row(row))
+    print(conclusion(next(row for row in found["groups"] if row["group"] == "all")))
     print(f"next: hardlook dashboard {options.audit} (page Reviews shows it), then hardlook export {options.audit}")
     return 0
 

@@ -6,19 +6,19 @@ Options of a score are derived from the scorer's fields (``--vog-batch-size 128`
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import re
+import textwrap
 import time
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any
 
-from scoring.commands.console import add_command, audit_argument, device_argument, open_context, read_data
+from scoring.commands.console import add_command, audit_argument, bar, device_argument, say
 
 if TYPE_CHECKING:
     from scoring.audit import Audit, Run
     from scoring.commands.console import Commands
-    from scoring.pipeline.ray_workers import RayWorkers
+    from scoring.pipeline.score_run import Summary
 
 
 def add(commands: Commands, given: Collection[str] = ()) -> None:
@@ -31,7 +31,19 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         "continues where it stopped; only changed examples are scored again.",
     )
     audit_argument(command)
-    command.add_argument("--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum")
+    only = command.add_argument(
+        "--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum; unique beginnings of names do"
+    )
+    command.add_argument(
+        "--quick", action="store_true", help="stop once the queue is ready: no views, no VoG, no influence"
+    )
+    command.add_argument(
+        "--within",
+        metavar="TIME",
+        type=_seconds,
+        help="plan for this time, e.g. 20m, 90s or 2h: influence's products and subset, then views, are lowered until "
+        "all fits, and what does not fit is left out; the plan is printed",
+    )
     command.add_argument("--anyway", action="store_true", help="score even if `hardlook check` reports an error")
     command.add_argument(
         "--ray",
@@ -49,6 +61,23 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
     device_argument(command)
     if "score" in given:
         _add_settings(command)
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.description = textwrap.fill(command.description or "", 100)
+        command.epilog = list_of_scores()
+        only.help = f"{only.help} (listed at the end)"
+
+
+def list_of_scores() -> str:
+    """Returns every score with the first sentence about it, in the order in which they are computed."""
+    from scoring.pipeline.score_order import in_order
+    from scoring.scorers import registry
+
+    order = in_order(registry().values(), recorded=True)
+    lines = ["scores, in their order (hardlook score --quick stops after suspicion):"]
+    for kind in (kind for kinds in order.values() for kind in kinds):
+        first = " ".join((kind.__doc__ or "").partition("\n\n")[0].partition(" ``")[0].split())
+        lines.append(textwrap.fill(f"  {kind.name:<20} {first}", 110, subsequent_indent=" " * 23))
+    return "\n".join(lines)
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
@@ -71,6 +100,18 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
                 default=None,
                 help=f"{descriptions.get(field.name, '')} (default: {default})".strip().replace("%", "%%"),
             )
+
+
+def _seconds(text: str) -> float:
+    """Returns the seconds that a text says.
+
+    >>> [_seconds(text) for text in ("90s", "20m", "2h", "1h30m")]
+    [90.0, 1200.0, 7200.0, 5400.0]
+    """
+    found = re.fullmatch(r"(?=.)(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?", text.strip().lower())
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a time; needed a number with its unit, e.g. 90s, 20m or 2h")
+    return sum(float(part or 0) * unit for part, unit in zip(found.groups(), (3600, 60, 1), strict=True))
 
 
 def setting_descriptions(doc: str) -> dict[str, str]:
@@ -121,34 +162,38 @@ def score(options: argparse.Namespace) -> int:
     run = audit.run(options.run)
     start = time.perf_counter()
     print(f"hardlook score: {audit.name}, run {run.name}")
-    read_data(audit)
-    score_audit(audit, run, options)
+    score_audit(audit, run, options, read=True)
     print(f"done in {time.perf_counter() - start:.0f} s. next: hardlook dashboard {options.audit}")
     return 0
 
 
-def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
-    """Check and score under the run's lock, and print what was done, what was left out and which ends are hard."""
-    from scoring.pipeline.check import refuse_errors
-    from scoring.pipeline.score_run import score_run
+def score_audit(audit: Audit, run: Run, options: argparse.Namespace, *, read: bool = False) -> None:
+    """Score as the options say, and print what was done and what was left out. ``read``: read the data first."""
+    from scoring.pipeline.score_audit import score_audit as compute
 
-    only = [name.strip() for name in (getattr(options, "only", None) or "").split(",") if name.strip()]
-    with run.lock(), workers(getattr(options, "ray", None)) as found:
-        context = open_context(audit, run, options.device)
-        context.workers = found
-        if run.config:
-            from scoring.pipeline.check import check_run
+    names = (getattr(options, "only", None) or "").split(",")
+    summary = compute(
+        audit,
+        run,
+        device=options.device,
+        only=[name.strip() for name in names if name.strip()] or None,
+        settings=_settings(options),
+        quick=getattr(options, "quick", False),
+        within=getattr(options, "within", None),
+        anyway=getattr(options, "anyway", False),
+        workers=getattr(options, "ray", None),
+        cross_validate=getattr(options, "cross_validate", None),
+        read=read,
+        progress=bar,
+        say=say,
+    )
+    print_summary(summary)
 
-            findings = check_run(context)
-            for finding in findings:
-                print(f"  check: {finding.level}: {finding.text}")
-            if not getattr(options, "anyway", False):
-                refuse_errors(findings)
-        if getattr(options, "cross_validate", None):
-            from scoring.pipeline.retraining.cross_validation import cross_validate
 
-            context.say(cross_validate(context, options.cross_validate))
-        summary = score_run(context, only or None, _settings(options))
+def print_summary(summary: Summary) -> None:
+    """Prints what each pass did, what was left out, and what the scores have to say of this run."""
+    from scoring.pipeline.score_order import left_out
+
     for done in summary.passes:
         memory = f", peak memory {done['peak_gb']:.2f} GB"
         memory += f" and {done['cuda_gb']:.2f} GB on the device" if "cuda_gb" in done else ""
@@ -156,19 +201,10 @@ def score_audit(audit: Audit, run: Run, options: argparse.Namespace) -> None:
             f"  {done['name']}: {done['computed']:,} of {done['of']:,} examples computed in {done['seconds']:.1f} s"
             + (memory if done["computed"] else "")
         )
-    for name, reason in summary.skipped.items():
-        print(f"  {name}: not computed: {reason}")
+    for text in left_out(summary.skipped):
+        print(f"  {text}")
     for note in summary.notes:
         print(f"  note: {note}")
-
-
-def workers(address: str | None) -> contextlib.AbstractContextManager[RayWorkers | None]:
-    """A context of Ray's workers, or of None: shards then run in this process."""
-    if address is None:
-        return contextlib.nullcontext()
-    from scoring.pipeline.ray_workers import RayWorkers
-
-    return RayWorkers(address)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, dict[str, Any]]:

@@ -30,15 +30,13 @@ from scoring.audit.storage import atomic_path, read_table, write_json
 from scoring.corrections.file_names import file_names
 from scoring.corrections.label_patch import corrected_labels, neutralise
 from scoring.corrections.whole_folders import all_or_none, new_folder, replaced
+from scoring.data.adapters.image_folder import TABLE
 from scoring.data.images import is_npy, is_png
 from scoring.queue.order import default_order, suggestions, suspicion
 from scoring.reviews import ReviewLog
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-TABLE = "classes.json"
-"""Beside the folders of an image folder: the class of each, where one is not named as its class."""
 
 FORMATS = ("imagefolder", "huggingface", "cleanlab", "fiftyone")
 

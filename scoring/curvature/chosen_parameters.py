@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from scoring.audit.errors import HardlookError
 from scoring.models.eval_mode import mapped, to_device
+from scoring.models.given_tensors import as_inputs, as_labels
 from scoring.models.layers import last_block_and_head, select_layers
 from scoring.models.snapshot import given_back
 
@@ -136,7 +137,7 @@ def batches(data: Iterable[Any], device: torch.device) -> Iterator[tuple[Any, Te
     for batch in data:
         if not isinstance(batch, (tuple, list)) or len(batch) != 2:
             raise HardlookError(f"data yielded {type(batch).__name__}; needed batches of two: (inputs, labels)")
-        inputs, labels = mapped(to_device(batch[0], device), _ordinary), torch.as_tensor(batch[1]).to(device)
+        inputs, labels = mapped(to_device(as_inputs(batch[0]), device), _ordinary), as_labels(batch[1]).to(device)
         if labels.ndim == 0 or not len(labels):
             raise HardlookError("data yielded a batch without examples; needed at least one example per batch")
         yield inputs, labels
@@ -159,5 +160,7 @@ def few(data: Iterable[Any], device: torch.device) -> tuple[Any, Tensor]:
 
 def check_reiterable(data: Iterable[Any]) -> None:
     """Refuse a generator: it would be empty the second time."""
+    if not isinstance(data, Iterable):
+        raise HardlookError(f"data: found {type(data).__name__}; needed batches of (inputs, labels), or a DataLoader")
     if iter(data) is data:
         raise HardlookError("data can be read only once; pass a list of batches or a DataLoader")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scoring.audit.arrays import as_numbers
 from scoring.audit.errors import HardlookError
 
 
@@ -88,7 +89,8 @@ def _add_rows(sums: np.ndarray, x: np.ndarray, p: np.ndarray) -> None:
 
 def checked_head(features: np.ndarray, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as finite float64 matrices of as many rows, or ``HardlookError``."""
-    features, probabilities = (np.asarray(values, dtype=np.float64) for values in (features, probabilities))
+    features = as_numbers(features, "features").astype(np.float64)
+    probabilities = as_numbers(probabilities, "probabilities").astype(np.float64)
     if features.ndim != 2 or probabilities.ndim != 2 or len(features) != len(probabilities) or not len(features):
         raise HardlookError(
             f"features have shape {features.shape} and probabilities {probabilities.shape}; needed (n, d) and (n, c) "

@@ -66,6 +66,8 @@ def size_of(chosen: Chosen, *, arnoldi_dim: int = 500, rank: int = 100, memory_b
 
     Raises ``HardlookError`` where fewer than two products fit, or where P or r is below one.
     """
+    if not all(isinstance(value, (int, np.integer)) for value in (arnoldi_dim, rank)):
+        raise HardlookError(f"arnoldi_dim is {arnoldi_dim!r} and rank is {rank!r}; needed whole numbers")
     if arnoldi_dim < 1 or rank < 1:
         raise HardlookError(f"arnoldi_dim is {arnoldi_dim} and rank is {rank}; needed at least 1 of each")
     p, item = chosen.dimension, chosen.tensors[0].element_size()

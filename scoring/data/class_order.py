@@ -42,9 +42,23 @@ def classes_line(
     >>> classes_line([0, 2]), classes_line([1, 3])
     ('classes = ["0", "1", "2"]', 'classes = ["1", "2", "3"]')
     """
+    names = class_names(found, order, as_text, renamed)
+    return "classes = [" + ", ".join(f'"{toml_text(name)}"' for name in names) + "]"
+
+
+def class_names(
+    found: Iterable[Any],
+    order: Sequence[str] | None = None,
+    as_text: bool = False,
+    renamed: Mapping[str, str] | None = None,
+) -> list[str]:
+    """The names of ``classes_line``, in its order.
+
+    >>> class_names([2, 0]), class_names([2, 0], as_text=True)
+    (['0', '1', '2'], ['0', '2'])
+    """
     names = list(order) if order else _ordered({value for value in map(plain, found) if not is_none(value)}, as_text)
-    unique = dict.fromkeys((renamed or {}).get(name, name) for name in names)
-    return "classes = [" + ", ".join(f'"{toml_text(name)}"' for name in unique) + "]"
+    return list(dict.fromkeys((renamed or {}).get(name, name) for name in names))
 
 
 def describe_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:

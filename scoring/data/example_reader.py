@@ -16,11 +16,10 @@ import json
 import os
 import stat
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import pyarrow as pa
 
 from scoring.audit import Audit
@@ -28,24 +27,11 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table, write_table
 from scoring.audit.user_code import code_folder
 from scoring.data.adapters.base import Source
-from scoring.data.images import (
-    as_array,
-    fingerprint,
-    is_deep,
-    is_huge,
-    is_npy,
-    is_png,
-    lossless,
-    png,
-    thumbnail,
-    vector_picture,
-)
+from scoring.data.images import fingerprint
+from scoring.data.kept_pictures import HEAD, PICTURES
 
 PART_BYTES = 64 << 20
 PART_EXAMPLES = 20_000
-HEAD = 600
-"""Characters of a text in a cell of the grid."""
-
 SETTLED = 2_000_000_000
 """Nanoseconds: a file younger than this when it was read may change again within the clock's grain, and is
 not recognised by its time."""
@@ -72,32 +58,50 @@ class Reading:
     size: int | None = None
     modified: int | None = None
     huge: bool = False
+    made: Any = None
+    """What a companion (``scoring.data.companion``) made of the decoded original."""
 
     def light(self) -> Reading:
         """The same without its images."""
-        return replace(self, thumbnail=None, kept=None)
+        return replace(self, thumbnail=None, kept=None, made=None)
+
+
+Look = Callable[[Any], Any]
+"""What else is made of a decoded original."""
 
 
 def read_example(
-    source: Source, row: int, path: str | None, problem: str | None, known: Remembered | None, pictured: Collection[str]
+    source: Source,
+    row: int,
+    path: str | None,
+    problem: str | None,
+    known: Remembered | None,
+    pictured: Collection[str],
+    look: Look | None = None,
 ) -> Reading:
     """Read one example. Whatever goes wrong with it becomes its ``problem``; nothing is raised.
 
     ``problem``: a reason that the listing already knows. ``known``: the earlier reading under the same id.
-    ``pictured``: fingerprints that have their thumbnail.
+    ``pictured``: fingerprints that have their thumbnail. ``look``: is shown the decoded original of what is new.
     """
     if problem is not None:
         return Reading(problem=problem)
     reading = Reading()
     try:
-        _read(reading, source, row, path, known, pictured)
+        _read(reading, source, row, path, known, pictured, look)
     except (Exception, SystemExit) as error:  # noqa: BLE001  a broken file or code of others: this example's problem
         reading.problem = reason(error)
     return reading
 
 
 def _read(
-    reading: Reading, source: Source, row: int, path: str | None, known: Remembered | None, pictured: Collection[str]
+    reading: Reading,
+    source: Source,
+    row: int,
+    path: str | None,
+    known: Remembered | None,
+    pictured: Collection[str],
+    look: Look | None,
 ) -> None:
     """Fill a reading in, step by step, so that what came before an error is kept."""
     if path is not None:
@@ -109,7 +113,9 @@ def _read(
     reading.fingerprint = fingerprint(content)
     if reading.fingerprint in pictured or (known and known.fingerprint == reading.fingerprint):
         return
-    _PICTURES[source.media](reading, source, row, path, content)
+    original = PICTURES[source.media](reading, source, row, path, content, look is not None)
+    if look is not None:
+        reading.made = look(original)
 
 
 def _stamp(path: str) -> tuple[int, int | None]:
@@ -159,53 +165,6 @@ def reason(error: BaseException) -> str:
     return known.get(type(error)) or f"{type(error).__name__}: {error}"
 
 
-# ------------------------------------------------------------------------------------------- pictures to keep
-
-
-def _keep_image(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
-    """A thumbnail, and for what is no file, or needs a loader, a lossless copy."""
-    if isinstance(content, bytes) and not source.loader and not is_npy(content):
-        reading.huge = is_huge(content)
-        reading.thumbnail = thumbnail(content)
-        reading.kept = content if path is None else None
-        return
-    original = source.shown(source.original(row, path, content))
-    _refuse_non_finite(original)
-    reading.thumbnail = thumbnail(original)
-    whole = is_png(reading.thumbnail) and not is_deep(original)
-    reading.kept = reading.thumbnail if whole else lossless(original)
-
-
-def _keep_vector(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
-    """A picture of bars, and the numbers as float32."""
-    values = as_array(source.original(row, path, content))
-    _refuse_non_finite(values)
-    reading.thumbnail = png(vector_picture(values))
-    reading.kept = np.ascontiguousarray(values, dtype="<f4").tobytes()
-
-
-def _keep_text(reading: Reading, source: Source, row: int, path: str | None, content: Any) -> None:
-    """The beginning as JSON, which a page draws as text, and for what is no file the text as UTF-8."""
-    text = source.original(row, path, content)
-    if not isinstance(text, str) or not text.strip():
-        raise HardlookError(f"contains {text!r:.40} instead of text")
-    reading.thumbnail = json.dumps({"text": text[:HEAD]}).encode()
-    reading.kept = text.encode("utf8") if path is None or source.loader else None
-
-
-_PICTURES = {"image": _keep_image, "vector": _keep_vector, "text": _keep_text}
-
-
-def _refuse_non_finite(original: Any) -> None:
-    """Not-a-number in the input would become not-a-number in every score."""
-    dtype = getattr(original, "dtype", None)
-    if dtype is None or "float" not in str(dtype):
-        return
-    wrong = int((~np.isfinite(as_array(original))).sum())
-    if wrong:
-        raise HardlookError(f"{wrong} of its values are missing or not finite")
-
-
 # ----------------------------------------------------------------------------------------------------- memory
 
 
@@ -246,6 +205,11 @@ class Memory:
                 if row[0] in have:
                     self._remember(row)
         self._clear()
+
+    @property
+    def is_empty(self) -> bool:
+        """Returns whether nothing is known from an earlier reading."""
+        return not self._known
 
     def of(self, example_id: str, method: str) -> Remembered | None:
         """The earlier reading of an example, if it was read the same way."""

@@ -17,7 +17,7 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.data.adapters import open_sources
 from scoring.data.adapters.base import Listing, Source
-from scoring.data.class_order import classes_line, describe_order
+from scoring.data.class_order import class_names, classes_line, describe_order
 from scoring.data.example_reader import recipe
 from scoring.data.labels import Labels, is_none, plain
 
@@ -43,11 +43,16 @@ class ListedSource:
 
 def list_sources(audit: Audit) -> list[ListedSource]:
     """Every ``[[data]]`` table, opened and listed. Raises ``HardlookError`` where there is no example, or no class."""
-    listed = [
-        ListedSource(source=source, listing=source.listing(), method=recipe(source)) for source in open_sources(audit)
-    ]
+    listed = listed_without_classes(audit)
     need_classes(audit, listed)
     return listed
+
+
+def listed_without_classes(audit: Audit) -> list[ListedSource]:
+    """The same, of settings that name no classes yet."""
+    return [
+        ListedSource(source=source, listing=source.listing(), method=recipe(source)) for source in open_sources(audit)
+    ]
 
 
 # ----------------------------------------------------------------------------------------------------- labels
@@ -61,9 +66,7 @@ def need_classes(audit: Audit, listed: Sequence[ListedSource]) -> None:
         raise HardlookError(f"the [[data]] tables of {audit.root / 'audit.toml'} hold no examples{hint}")
     if audit.classes:
         return
-    sources = [each.source for each in listed]
-    found = [label for each in listed for label in _raw_labels(each)]
-    order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
+    found, order, as_text, renamed = _class_facts(listed)
     if not order and all(is_none(plain(label)) for label in found):
         hint = next(
             (each.listing.unlabelled for each in listed if each.source.split != "pool"),
@@ -73,13 +76,26 @@ def need_classes(audit: Audit, listed: Sequence[ListedSource]) -> None:
             f"audit.toml has no classes, and no example has a label to derive them from: the first {hint}; write "
             "classes = […] in the order of the model's outputs"
         )
-    as_text = sources[0].sorts_as_text
-    renamed = {key: value for source in sources for key, value in (source.label_map or {}).items()}
     raise HardlookError(
         "audit.toml has no classes; add this line above the first table, in the order of the model's outputs:\n"
         f"{classes_line(found, order, as_text, renamed)}\n"
         f"Here they are {describe_order(found, order, as_text)}; if training used another order, use that order"
     )
+
+
+def derived_classes(listed: Sequence[ListedSource]) -> list[str]:
+    """Class names in the order of the data's usual library (``class_order``); none where no example has a label."""
+    return class_names(*_class_facts(listed))
+
+
+def _class_facts(listed: Sequence[ListedSource]) -> tuple[list[Any], list[str] | None, bool, dict[str, str]]:
+    """Returns what the order of classes follows from: raw labels, the data's own class names, whether its library
+    sorts numbers as text, and ``label_map``."""
+    sources = [each.source for each in listed]
+    found = [label for each in listed for label in _raw_labels(each)]
+    order = next((names for names in (source.names_of_classes() for source in sources) if names), None)
+    renamed = {key: value for source in sources for key, value in (source.label_map or {}).items()}
+    return found, order, sources[0].sorts_as_text, renamed
 
 
 def _raw_labels(each: ListedSource) -> list[Any]:

@@ -39,7 +39,7 @@ def normalize_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     values = np.asarray(values, dtype=np.float64)
     labels = np.asarray(labels)
     if len(values) != len(labels):
-        raise ValueError(f"found {len(values)} values and {len(labels)} labels; needed as many of each")
+        raise HardlookError(f"found {len(values)} values and {len(labels)} labels; needed as many of each")
     if len(values) == 0:
         return values.copy()
     groups, inverse = np.unique(labels.astype(str) if labels.dtype == object else labels, return_inverse=True)
@@ -102,7 +102,7 @@ def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
     """
     errors = np.asarray(errors, dtype=bool)
     if len(errors) != len(np.asarray(scores)):
-        raise ValueError(f"found {len(np.asarray(scores))} scores and {len(errors)} errors; needed as many of each")
+        raise HardlookError(f"found {len(np.asarray(scores))} scores and {len(errors)} errors; needed as many of each")
     member = deciles(scores)
     rows = []
     for decile in range(1, DECILES + 1):

@@ -73,7 +73,10 @@ def make_batch(inputs: Tensor, classes: Any, device: torch.device, dtype: torch.
     if not isinstance(inputs, Tensor) or inputs.is_complex():
         found = "a tensor of complex numbers" if isinstance(inputs, Tensor) else type(inputs).__name__
         raise HardlookError(f"inputs are {found}; needed one tensor, (n, *input) of floats or (n, tokens) of integers")
-    classes = torch.as_tensor(classes).long()
+    classes = torch.as_tensor(classes)
+    if classes.is_floating_point() and bool((classes != classes.round()).any()):
+        raise HardlookError("classes hold numbers that are not whole; needed indices of the model's outputs")
+    classes = classes.long()
     if classes.shape != (len(inputs),):
         raise HardlookError(f"classes have shape {tuple(classes.shape)}; needed ({len(inputs)},), one per example")
     lowest, highest = (int(classes.min()), int(classes.max())) if len(classes) else (0, 0)

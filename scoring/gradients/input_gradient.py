@@ -19,6 +19,8 @@ are one tensor; a model that needs more (masks) derives them from it, or is wrap
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -27,22 +29,24 @@ from scoring.gradients.checkpoint_slot import Slot
 from scoring.gradients.execution_paths import device_of, dtype_of, has_bfloat16
 from scoring.gradients.token_embedding import token_layer
 from scoring.models.eval_mode import evaluating
+from scoring.models.given_tensors import as_input, as_labels, need_module
 
 __all__ = ["FORMS", "Slot", "channel_mean", "check_forms", "device_of", "dtype_of", "has_bfloat16", "input_gradients"]
 
 
 def input_gradients(
-    model: nn.Module, inputs: Tensor, classes: Tensor, *, form: str = "logit", embedding: str | None = None
+    model: nn.Module, inputs: Any, classes: Any, *, form: str = "logit", embedding: str | None = None
 ) -> Tensor:
     """The gradient of one class's logit, or softmax probability, with respect to each example's input.
 
-    ``inputs``: (n, *input) of floats, or (n, tokens) of integers. ``classes``: (n,) indices. ``embedding``
-    names the layer that embeds tokens; the one ``nn.Embedding`` that receives them where it is None. → (n,
-    *input), or (n, tokens, dim) for tokens, on the device of the inputs and in the precision of the model.
+    ``inputs``: (n, *input) of floats, or (n, tokens) of integers: a tensor, array, data frame or list. ``classes``:
+    (n,) indices, likewise. ``embedding`` names the layer that embeds tokens; the one ``nn.Embedding`` that receives
+    them where it is None. → (n, *input), or (n, tokens, dim) for tokens, on the device of the inputs and in the
+    precision of the model.
 
-    The model runs in eval mode, where it stands, and is given back exactly as it was: training flags,
-    requires_grad, .grad and buffers. Raises ``HardlookError`` for inputs that are no tensor, an unknown form,
-    a class the model does not have, or a forward that cuts the graph.
+    The model runs in eval mode, where it stands, and is given back exactly as it was: training flags, requires_grad,
+    .grad and buffers. Raises ``HardlookError`` for inputs that are no numbers, an unknown form, a class that the model
+    does not have, or a forward that cuts the graph.
 
     >>> model = nn.Linear(2, 3)
     >>> gradient = input_gradients(model, torch.ones(1, 2), torch.tensor([2]))
@@ -50,6 +54,8 @@ def input_gradients(
     True
     """
     check_forms([form])
+    need_module(model)
+    inputs, classes = as_input(inputs), as_labels(classes, "classes")
     with evaluating(model), gradients_enabled(device_of(model), model):
         batch = make_batch(inputs, classes, device_of(model), dtype_of(model))
         layer = token_layer(model, batch.leaf, embedding) if batch.tokens else None

@@ -44,6 +44,7 @@ from scoring.curvature.second_derivative_check import twice_differentiable_param
 from scoring.gradients import device_of
 from scoring.gradients.plain_autograd import differentiable
 from scoring.influence.projector import Projector
+from scoring.models.given_tensors import need_module
 from scoring.models.losses import Loss
 
 FORMAT = "1"
@@ -101,6 +102,7 @@ class InfluenceFactors:
         Raises ``HardlookError`` for unknown layers, empty data, non-finite losses or gradients, a model that
         is not deterministic, or no positive curvature (Wang et al. 2023; defaults of the paper).
         """
+        need_module(model)
         check_reiterable(data)
         chosen = choose(model, layers, few(data, device_of(model))[0])
         size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)  # refuses what is too large
@@ -149,6 +151,7 @@ class InfluenceFactors:
         each batch's size; ``note`` hears of layers that lost their rule since the fit. Raises
         ``HardlookError`` for other weights and for gradients that are not finite.
         """
+        need_module(model)
         self._check_model(model)
         device = device_of(model)
         scale = torch.as_tensor(self.eigenvalues**-0.5)

@@ -11,7 +11,6 @@ downloaded.
 from __future__ import annotations
 
 import contextlib
-import copy
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from scoring.models.checkpoint_reader import read_state_dict
 from scoring.models.checkpoints import Checkpoint, file_stamp
 from scoring.models.eval_mode import choose_device, evaluating, logits_of, run, to_device
 from scoring.models.head import Features, Head, features_of, head_of
+from scoring.models.model_copy import independent_copy
 from scoring.models.named_models import named_model
 from scoring.models.outputs import KEEPS_LOGITS, OutputAsLogits, alternatives, detect, fitting_items, rows_of
 from scoring.models.state_dict_matching import Fitted, copy_into, fit_state
@@ -56,8 +56,22 @@ def _user_model(factory: str, arguments: dict[str, Any], folder: str | Path) -> 
     """Call the user's factory; a module that stands there ready is copied."""
     found = load_callable(factory, folder)
     if isinstance(found, nn.Module) and not arguments:
-        return copy.deepcopy(found)
+        return copied_model(factory, found)
     return call_reference(factory, folder, arguments)
+
+
+def copied_model(name: str, model: nn.Module) -> nn.Module:
+    """Returns a copy, so that no checkpoint is loaded into the model that the user holds. Raises ``HardlookError`` for
+    a model that cannot be copied."""
+    try:
+        return independent_copy(model)
+    except HardlookError:
+        raise
+    except Exception as error:
+        raise HardlookError(
+            f"{name}: the model cannot be copied ({type(error).__name__}: {first_line(error)}); needed one that "
+            "copy.deepcopy copies, or a function that makes it"
+        ) from error
 
 
 @dataclass(eq=False)

@@ -66,17 +66,20 @@ def real_tokens(ids: Tensor, padding: int | None, side: str = "right") -> Tensor
 
 
 class Tokens:
-    """Text → (length,) token ids by the tokenizer of a folder, padded and cut to ``length``."""
+    """Text → (length,) token ids by the tokenizer of a folder, or by one at hand, padded and cut to ``length``."""
 
-    def __init__(self, folder: Path, length: int):
+    def __init__(self, folder: Path, length: int, tokenizer: Any = None):
         if not isinstance(length, int) or isinstance(length, bool) or length < 1:
             raise HardlookError(f"transform.length = {length!r}; needed a whole number of at least 1")
-        self.folder, self.length = folder, length
+        self.folder, self.length, self._given = folder, length, tokenizer
+
+    def __repr__(self) -> str:
+        return f"Tokens({self.folder}, {self.length}, {self._given!r})"
 
     @cached_property
     def tokenizer(self) -> Any:
-        """The tokenizer of the folder."""
-        return load_tokenizer(self.folder)
+        """The tokenizer."""
+        return load_tokenizer(self.folder) if self._given is None else self._given
 
     def __call__(self, text: str) -> Tensor:
         """The ids; raises `HardlookError` for a text of which the model would get another mask or other token types."""
@@ -108,15 +111,18 @@ class Tokens:
 
 
 class ProcessedImage:
-    """Image → (channels, height, width) by the image processor of a folder."""
+    """Image → (channels, height, width) by the image processor of a folder, or by one at hand."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, processor: Any = None):
+        self.folder, self._given = folder, processor
+
+    def __repr__(self) -> str:
+        return f"ProcessedImage({self.folder}, {self._given!r})"
 
     @cached_property
     def processor(self) -> Any:
-        """The processor of the folder."""
-        return _loaded("AutoImageProcessor", self.folder, "image processor")
+        """The processor."""
+        return _loaded("AutoImageProcessor", self.folder, "image processor") if self._given is None else self._given
 
     def __call__(self, image: Any) -> Tensor:
         """The pixel values; grey and palette images become RGB, which processors ask for."""

@@ -71,30 +71,16 @@ class Inputs(torch.utils.data.Dataset[Any]):
         """The transformed input of one example; ``Unreadable`` names the example and what went wrong."""
         try:
             original = self.originals.read(int(self.sources[number]), int(self.rows[number]))
-            value = self.transform(original)
         except (Exception, SystemExit) as error:
             raise Unreadable(f"example {self.ids[number]!r} cannot be read: {error}") from error
-        return as_tensor(value, self.ids[number])
+        return transformed(self.transform, original, self.ids[number])
 
     def batch(
         self, numbers: Sequence[int] | np.ndarray, pool: ThreadPoolExecutor | None = None
     ) -> tuple[torch.Tensor, list[int], dict[int, str]]:
         """Read many → (stacked tensor of the readable ones, their positions in ``numbers``, {position: reason})."""
         read = pool.map if pool else map
-        outcomes = list(read(self._attempt, numbers))
-        tensors = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, torch.Tensor)}
-        good = list(tensors)
-        reasons = {at: str(outcome) for at, outcome in enumerate(outcomes) if not isinstance(outcome, torch.Tensor)}
-        if not good:
-            return torch.empty(0), good, reasons
-        shapes = {tuple(tensors[at].shape): str(self.ids[numbers[at]]) for at in reversed(good)}
-        if len(shapes) > 1:
-            shown = ", ".join(f"{shape} of {example!r}" for shape, example in sorted(shapes.items())[:3])
-            raise HardlookError(
-                f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to the transform so "
-                "that all have one shape"
-            )
-        return torch.stack(list(tensors.values())), good, reasons
+        return stacked(list(read(self._attempt, numbers)), [str(self.ids[number]) for number in numbers])
 
     def _attempt(self, number: int) -> torch.Tensor | Unreadable:
         try:
@@ -103,10 +89,40 @@ class Inputs(torch.utils.data.Dataset[Any]):
             return error
 
 
-def reading_facts(audit: Audit) -> dict[str, list[Any]]:
+def transformed(transform: Callable[[Any], Any], original: Any, example_id: str) -> torch.Tensor:
+    """The input that a transform makes of one original; ``Unreadable`` where it fails on it."""
+    try:
+        value = transform(original)
+    except (Exception, SystemExit) as error:
+        raise Unreadable(f"example {example_id!r} cannot be read: {error}") from error
+    return as_tensor(value, example_id)
+
+
+def stacked(
+    outcomes: Sequence[torch.Tensor | Unreadable], ids: Sequence[str]
+) -> tuple[torch.Tensor, list[int], dict[int, str]]:
+    """Inputs of many examples, or why there are none → (stacked tensor of the readable ones, their positions,
+    {position: reason}). Raises ``HardlookError`` where they are of different shapes."""
+    tensors = {at: outcome for at, outcome in enumerate(outcomes) if isinstance(outcome, torch.Tensor)}
+    good = list(tensors)
+    reasons = {at: str(outcome) for at, outcome in enumerate(outcomes) if not isinstance(outcome, torch.Tensor)}
+    if not good:
+        return torch.empty(0), good, reasons
+    shapes = {tuple(tensors[at].shape): ids[at] for at in reversed(good)}
+    if len(shapes) > 1:
+        shown = ", ".join(f"{shape} of {example!r}" for shape, example in sorted(shapes.items())[:3])
+        raise HardlookError(
+            f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to the transform so "
+            "that all have one shape"
+        )
+    return torch.stack(list(tensors.values())), good, reasons
+
+
+def reading_facts(audit: Audit, turned: Sequence[int] | None = None) -> dict[str, list[Any]]:
     """Returns what inputs depend on besides their content and the transform, for a run's key: how each source is read,
-    where that is not the plain way (a conversion, a loader, an EXIF orientation applied)."""
-    turned = read_metadata(audit.examples_path).get("turned", [])
+    where that is not the plain way (a conversion, a loader, an EXIF orientation applied). ``turned``: the sources whose
+    pictures are turned, where the example table is not written yet."""
+    turned = read_metadata(audit.examples_path).get("turned", []) if turned is None else turned
     facts = [
         {
             **({"exif": True} if number in turned else {}),

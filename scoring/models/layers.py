@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -33,7 +34,7 @@ def select_layers(model: nn.Module, names: str | Sequence[str]) -> list[str]:
     Raises `HardlookError` for a name that means none, listing close ones.
     """
     layers, chosen = named_layers(model), set()
-    for name in [names] if isinstance(names, str) else names:
+    for name in [names] if isinstance(names, str) else map(partial(_name_of, model), names):
         meant = {
             layer
             for layer in layers
@@ -46,6 +47,19 @@ def select_layers(model: nn.Module, names: str | Sequence[str]) -> list[str]:
             )
         chosen |= meant
     return [layer for layer in layers if layer in chosen]
+
+
+def _name_of(model: nn.Module, layer: object) -> str:
+    """Returns the name of a layer that is given by its name, or as the module itself."""
+    if isinstance(layer, str):
+        return layer
+    named = next((name for name, module in model.named_modules() if module is layer), None)
+    if named is None:
+        raise HardlookError(
+            f"layers: found {type(layer).__name__}, which is no layer of the model; needed names, such as "
+            f"{next((name for name in named_layers(model)), 'head')!r}"
+        )
+    return named
 
 
 def _under(layer: str, container: str) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
+from typing import Any
 
 from torch import nn
 
@@ -19,17 +20,23 @@ from scoring.audit.errors import HardlookError
 
 
 def independent_copy(model: nn.Module) -> nn.Module:
-    """A deep copy; ``HardlookError`` where it shares a layer or memory of a weight with the model, and what
-    ``copy.deepcopy`` raises where it fails.
+    """A deep copy without the Trainer that Lightning attaches to a module; ``HardlookError`` where it shares a layer or
+    memory of a weight with the model, and what ``copy.deepcopy`` raises where it fails.
 
     >>> layer = nn.Linear(2, 3)
     >>> independent_copy(layer).weight is layer.weight
     False
     """
-    copied = copy.deepcopy(model)
+    copied = copy.deepcopy(model, _training_loops(model))
     if not set(_held(model)).isdisjoint(_held(copied)):
         raise HardlookError("a copy of the model shares layers or weights with the original")
     return copied
+
+
+def _training_loops(model: nn.Module) -> dict[int, Any]:
+    """Returns a memo of ``copy.deepcopy`` that leaves out the trainers that modules refer to, with their loaders."""
+    named = (vars(module).get(name) for module in model.modules() for name in ("_trainer", "_fabric"))
+    return {id(trainer): None for trainer in named if trainer is not None}
 
 
 def _held(model: nn.Module) -> Iterator[tuple[str, int]]:

@@ -93,6 +93,13 @@ def _of_folder(spec: dict[str, Any], folder: Path, media: str) -> Callable[[Any]
     return Tokens(place, spec["length"])
 
 
+def as_given(original: Any) -> torch.Tensor:
+    """Returns an example as the tensor that the model takes: nothing is scaled, cropped or moved; floating numbers
+    become float32. For datasets whose items are model inputs already."""
+    value = original if isinstance(original, torch.Tensor) else torch.from_numpy(_native(np.array(original)))
+    return value.to(torch.float32) if value.is_floating_point() else value
+
+
 def _hashed_words(spec: dict[str, Any]) -> Callable[[str], torch.Tensor]:
     """Text without a tokenizer of its own: hashed words, with the table's ``length`` and ``buckets``."""
     from scoring.models.text import HashedWords

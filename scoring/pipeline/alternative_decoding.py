@@ -43,12 +43,12 @@ class OtherReading:
 def other_readings(
     context: Context,
     numbers: np.ndarray,
-    batch: torch.Tensor,
+    current: Callable[[int], torch.Tensor],
     logits: torch.Tensor,
     predict: Callable[[torch.Tensor], torch.Tensor],
 ) -> list[OtherReading]:
-    """Each other reading that changes an input of ``numbers``, the examples of ``batch`` (n, *input) and ``logits`` (n,
-    c)."""
+    """Each other reading that changes an input of ``numbers``, the examples of ``logits`` (n, c); ``current``: row →
+    its input as it is read now."""
     if context.audit.media != "image":
         return []
     found = []
@@ -61,7 +61,7 @@ def other_readings(
             continue
         sources = dict.fromkeys(int(context.inputs.sources[numbers[row]]) for row in at)
         changes = {source: change(context, source) for source in sources}
-        differ, other_logits, unread = _reread(context, numbers, at, changes, batch, logits, predict)
+        differ, other_logits, unread = _reread(context, numbers, at, changes, current, logits, predict)
         if differ or unread:
             remedy, sentence = sentences(context, len(at), len(numbers), changes)
             left = f"; {unread} of them have another shape when decoded this way and are not compared" if unread else ""
@@ -85,7 +85,7 @@ def _reread(
     numbers: np.ndarray,
     at: list[int],
     changes: Mapping[int, Mapping[str, Any]],
-    batch: torch.Tensor,
+    current: Callable[[int], torch.Tensor],
     logits: torch.Tensor,
     predict: Callable[[torch.Tensor], torch.Tensor],
 ) -> tuple[int, torch.Tensor, int]:
@@ -98,13 +98,13 @@ def _reread(
     rows, values, unread = [], [], 0
     for row in at:
         try:
-            value = other.read(int(numbers[row]))
+            value, now = other.read(int(numbers[row])), current(row)
         except Unreadable:
             unread += 1
             continue
-        if value.shape != batch[row].shape or value.dtype != batch.dtype:
+        if value.shape != now.shape or value.dtype != now.dtype:
             unread += 1
-        elif not torch.equal(value, batch[row]):
+        elif not torch.equal(value, now):
             rows.append(row)
             values.append(value)
     if not rows:

@@ -4,7 +4,8 @@
 ``import_predictions`` writes them as a run, in whose files logits are log p, so that everything that reads
 a run reads this one too. The table has one row per example:
 
-    example_id                   as in the example table
+    example_id                   as in the example table, or under the id_column of the audit's [[data]] tables, as it
+                                 stands there, without their id_prefix
     probabilities                a list per row, in the order of audit.toml's classes (JSON in a CSV), or one column per
                                  class, named as the class or p_<class>
     features                     optional: a list per row, or columns feature_0, feature_1, …: the vectors on which
@@ -57,9 +58,7 @@ def read_predictions(path: Path, classes: Sequence[str], id_column: str = "examp
     bad row.
     """
     path = Path(path)
-    if not path.is_file():
-        raise HardlookError(f"{path} does not exist; needed a CSV or Parquet table of predictions")
-    table = read_table(path) if path.suffix.lower() in (".parquet", ".pq") else read_text_table(path)
+    table = _table(path)
     if id_column not in table.column_names:
         raise HardlookError(f"{path} has no column {id_column!r}; {close_names(id_column, table.column_names)}")
     ids = ["" if value is None else str(value) for value in table[id_column].to_pylist()]
@@ -68,6 +67,28 @@ def read_predictions(path: Path, classes: Sequence[str], id_column: str = "examp
     probabilities = _checked_probabilities(path, ids, _probabilities(path, rest, ids, classes))
     features = _features(path, rest, ids, set(classes))
     return Predictions(ids, probabilities, features)
+
+
+def _table(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise HardlookError(f"{path} does not exist; needed a CSV or Parquet table of predictions")
+    return read_table(path) if path.suffix.lower() in (".parquet", ".pq") else read_text_table(path)
+
+
+def id_column_of(path: Path, audit: Audit, given: str | None = None) -> str:
+    """The column of a table that holds the ids: the one given, else example_id, else the one that the audit's
+    ``[[data]]`` tables call id_column. Raises ``HardlookError`` where several of these are there."""
+    if given is not None:
+        return given
+    names = _table(Path(path)).column_names
+    own = dict.fromkeys(table["id_column"] for table in audit.sources if table.get("id_column") in names)
+    if "example_id" in names or not own:
+        return "example_id"
+    if len(own) > 1:
+        raise HardlookError(
+            f"{path} has several columns that audit.toml calls id_column ({', '.join(own)}); say which: --id-column"
+        )
+    return next(iter(own))
 
 
 def _check_ids(path: Path, ids: list[str]) -> None:
@@ -221,7 +242,9 @@ def import_predictions(
         if out_of_fold:
             write_vectors(run.out_of_fold_path, ids, _spread(at, len(ids), found.probabilities))
         write_json(run.import_path, table_of)
-        write_json(run.record_path, {"name": name, "imported": facts, "versions": {"hardlook": scoring.__version__}})
+        versions = {"hardlook": scoring.__version__}
+        record = {"name": name, "imported": facts, "versions": versions, "classes": audit.classes}
+        write_json(run.record_path, record)
     return facts
 
 
@@ -260,14 +283,28 @@ def _check_name(audit: Audit, name: str, overwrite: bool) -> None:
 
 
 def _placed(audit: Audit, path: Path, ids: list[str], known: pd.Series) -> np.ndarray:
-    """The row of each id among the usable examples; ids that are none are an error."""
+    """The row of each id among the usable examples, which may have the id_prefix of a ``[[data]]`` table before it; ids
+    that are none, or two, are an error."""
     at = pd.Index(known).get_indexer(ids)
+    for prefix in dict.fromkeys(table["id_prefix"] for table in audit.sources if table.get("id_prefix")):
+        found = pd.Index(known).get_indexer([prefix + name for name in ids])
+        twice = np.flatnonzero((at >= 0) & (found >= 0))
+        if len(twice):
+            raise HardlookError(
+                f"{path}: {ids[twice[0]]!r} could be {known[at[twice[0]]]!r} or {known[found[twice[0]]]!r}; write the "
+                "ids of the example table, with the id_prefix of their [[data]] table"
+            )
+        at = np.where(at >= 0, at, found)
     unknown = [name for name, row in zip(ids, at, strict=True) if row < 0]
     if unknown:
         raise HardlookError(
             f"{path} has {len(unknown):,} ids that are not readable examples of {audit.root}, the first: "
             f"{unknown[0]!r}; {close_names(unknown[0], known.tolist())}"
         )
+    once = pd.Series(at)
+    if once.duplicated().any():
+        row = int(np.flatnonzero(once.duplicated())[0])
+        raise HardlookError(f"{path} names example {known[at[row]]!r} twice, with and without its id_prefix; keep one")
     return at
 
 

@@ -1,19 +1,19 @@
-"""Predictions, logits and features of the last checkpoint, and dynamics recomputed from all checkpoints.
+"""Predictions, logits and features of the last checkpoint.
 
 Per example: prediction, p(prediction), p(label), loss = −log p(label), margin, entropy (nats), correct, and the most
 probable other class. Rows whose example (fingerprint) and key are unchanged are kept; labels may change freely, since
 everything that depends on them is derived anew from the kept logits.
 
-Cost: one forward pass over what changed; for the dynamics, one per checkpoint. Loads torch.
+Cost: one forward pass over what changed, which a first pass over the data may have done. Loads torch.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,20 +24,25 @@ from scoring.audit import Run
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import digest, read_metadata, read_table, read_vectors, write_table, write_vectors
 from scoring.evaluation.probabilities import other_than, softmax
-from scoring.models import Checkpoint
 from scoring.models.audited_model import explained
 from scoring.models.outputs import SENTENCES
+from scoring.pipeline.forward import predict_batch
+from scoring.pipeline.passed import HEAD, Passed, PassedRows, vectors_of
 from scoring.pipeline.shards import BATCH, Context, column_vectors, cut, resumable, vector_column
 from scoring.scorers.uncertainty import uncertainty
 
+FIRST_PASS = "first_pass"
 FORMAT = 2  # of what a row holds; features of before were of heads that were told by their type
-SAMPLE, DRIFT = 32, 1e-2  # of examples whose kept logits are compared; by more than other hardware moves them
+SAMPLE, DRIFT = 16, 1e-2  # of examples whose kept logits are compared; by more than other hardware moves them
 RENEWED = (
     "the model's logits differ from the stored ones for the same weights, code and data, so everything is computed "
     "again (a package was updated, or the model's code depends on something else)"
 )
-HEAD = b"head"
-"""The key of a shard's schema metadata under which ``Head.facts`` travel."""
+
+
+def predictions_key(context: Context) -> str:
+    """Returns what the predictions depend on besides the examples."""
+    return digest([context.key, "predictions", FORMAT])
 
 
 def predict(context: Context, *, renewed: bool = False) -> int:
@@ -45,14 +50,15 @@ def predict(context: Context, *, renewed: bool = False) -> int:
 
     ``renewed``: because the kept logits are no longer what the model gives, which is then noted."""
     run, examples = context.run, context.examples
-    key = digest([context.key, "predictions", FORMAT])
+    key = predictions_key(context)
     kept = _kept_predictions(run, key, examples)
     if not _still_given(context, kept):
         context.renew()
         return predict(context, renewed=True)
     todo = np.flatnonzero(kept < 0)
     if len(todo) == 0 and len(examples) == _rows(run.predictions_path) and _same_labels(run, examples):
-        shutil.rmtree(run.parts_folder("predictions"), ignore_errors=True)
+        for name in ("predictions", FIRST_PASS):
+            shutil.rmtree(run.parts_folder(name), ignore_errors=True)
         return 0
     shards = cut(todo, context.shard_size)
     part_key = digest([key, examples["example_id"].iloc[todo].tolist(), examples["fingerprint"].iloc[todo].tolist()])
@@ -61,7 +67,12 @@ def predict(context: Context, *, renewed: bool = False) -> int:
     if shards:
         with context.model.at(context.checkpoints[-1]):
             tables = resumable(
-                folder, part_key, shards, lambda at: _predict_shard(context, at), context.progress, "predictions"
+                folder,
+                part_key,
+                shards,
+                lambda at: predict_shard(context, at, context.passed),
+                context.progress,
+                "predictions",
             )
     logits = merge_vectors(run.logits_path, kept, todo, tables, "logits")
     features = merge_vectors(run.features_path, kept, todo, tables, "features")
@@ -79,8 +90,9 @@ def predict(context: Context, *, renewed: bool = False) -> int:
     notes = [RENEWED] * renewed + prediction_notes(context, head, features)
     facts = {"key": key, "hardlook": scoring.__version__, "notes": notes}
     write_table(run.predictions_path, table, facts)
-    run.add_to_record(head=head)
+    run.add_to_record(head=head, classes=context.audit.classes)
     shutil.rmtree(folder, ignore_errors=True)
+    Passed(run.parts_folder(FIRST_PASS), key).drop()
     return len(todo)
 
 
@@ -92,18 +104,43 @@ def _still_given(context: Context, kept: np.ndarray) -> bool:
     """
     rows = np.flatnonzero(kept >= 0)
     rows = np.random.default_rng(context.audit.seed).permutation(rows)[:SAMPLE]
+    if not len(rows) or context.given == context.key:
+        return True
     batch, good, _ = context.inputs.batch(rows, context.pool)
     if not good:
         return True
     with context.model.at(context.checkpoints[-1]), explained(batch):
-        found, _ = context.model.predict(batch)
+        found, _ = predict_batch(context.model, batch)
     wanted = context.aligned(context.run.logits_path)[rows[good]]
-    return np.allclose(found, wanted, rtol=DRIFT, atol=DRIFT * max(float(np.nanstd(wanted)), 1e-6), equal_nan=True)
+    given = np.allclose(found, wanted, rtol=DRIFT, atol=DRIFT * max(float(np.nanstd(wanted)), 1e-6), equal_nan=True)
+    context.given = context.key if given else None
+    return given
+
+
+def known_rows(context: Context, numbers: np.ndarray) -> PassedRows | None:
+    """Returns what a first pass, or predictions that still hold, say of some examples; None where neither knows all of
+    them."""
+    context.model  # noqa: B018  whether a first pass holds is known once it is known what the model returns
+    part = context.examples.iloc[numbers]
+    found = context.passed.rows(part["example_id"].tolist(), part["fingerprint"].tolist()) if context.passed else None
+    if found is not None:
+        return found
+    kept = _kept_predictions(context.run, predictions_key(context), context.examples)
+    if not len(numbers) or (kept[numbers] < 0).any() or not _still_given(context, kept):
+        return None
+    logits = context.aligned(context.run.logits_path)[numbers]
+    finite = np.isfinite(logits).all(1)
+    return PassedRows(logits, finite, [None] * len(numbers)) if finite.all() else None
 
 
 def measured_head(before: list[dict[str, Any]], tables: list[pa.Table]) -> dict[str, Any]:
     """Returns what all shards found of the head (``Head.facts``), as one: it is linear where it is in every shard."""
-    found = [*before, *(json.loads(table.schema.metadata[HEAD]) for table in tables)]
+    return one_head([*before, *(json.loads(table.schema.metadata[HEAD]) for table in tables)])
+
+
+def one_head(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Returns the facts of a head that was measured several times: the first that says it is not linear, else the
+    last."""
     return next((facts for facts in found if not facts.get("linear")), found[-1] if found else {})
 
 
@@ -169,16 +206,18 @@ def merge_vectors(
     return merged
 
 
-def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
-    """Logits and features of one shard at the model's present checkpoint; unreadable examples are NaN."""
+def predict_shard(context: Context, positions: np.ndarray, passed: Passed | None = None) -> pa.Table:
+    """Logits and features of one shard at the model's present checkpoint; unreadable examples are NaN. ``passed``: has
+    some batches already."""
     logits = features = None
     reasons: dict[int, str] = {}
+    heads: list[dict[str, Any]] = []
     for start in range(0, len(positions), BATCH):
-        batch, good, reasons = context.inputs.batch(positions[start : start + BATCH], context.pool)
-        if not good:
+        rows = positions[start : start + BATCH]
+        outputs, inner, good, reasons, head = _passed_batch(context, rows, passed) or _predict_batch(context, rows)
+        if outputs is None:
             continue
-        at = start + np.asarray(good)
-        outputs, inner = context.model.predict(batch)
+        at, heads = start + np.asarray(good), [*heads, head]
         if logits is None:
             logits = np.full((len(positions), outputs.shape[1]), np.nan, dtype=np.float32)
         logits[at] = outputs
@@ -194,8 +233,43 @@ def _predict_shard(context: Context, positions: np.ndarray) -> pa.Table:
     columns = {"logits": vector_column(logits)}
     if features is not None:
         columns["features"] = vector_column(features)
+    return pa.table(columns).replace_schema_metadata({HEAD: json.dumps(one_head(heads))})
+
+
+class _Batch(NamedTuple):
+    """(m, c) logits and (m, d) features of the readable examples of a batch, where these stand in it, why the others
+    are not, and what was measured of the head."""
+
+    outputs: np.ndarray | None
+    inner: np.ndarray | None
+    good: list[int]
+    reasons: dict[int, str]
+    head: dict[str, Any]
+
+
+def _predict_batch(context: Context, rows: np.ndarray) -> _Batch:
+    """One batch, read and put through the model."""
+    batch, good, reasons = context.inputs.batch(rows, context.pool)
+    if not good:
+        return _Batch(None, None, good, reasons, {})
+    outputs, inner = predict_batch(context.model, batch)
     head = context.model.head
-    return pa.table(columns).replace_schema_metadata({HEAD: json.dumps(head.facts() if head else {})})
+    return _Batch(outputs, inner, good, reasons, head.facts() if head else {})
+
+
+def _passed_batch(context: Context, rows: np.ndarray, passed: Passed | None) -> _Batch | None:
+    """The same of a first pass; None where it did not compute this batch."""
+    part = context.examples.iloc[rows]
+    table = passed.batch(part["example_id"].tolist(), part["fingerprint"].tolist()) if passed else None
+    if table is None:
+        return None
+    logits, features, problems = vectors_of(table, "logits"), vectors_of(table, "features"), table["problem"]
+    good = [at for at, reason in enumerate(problems.to_pylist()) if reason is None]
+    reasons = {at: reason for at, reason in enumerate(problems.to_pylist()) if reason is not None}
+    head = json.loads(table.schema.metadata[HEAD])
+    if logits is None:
+        return _Batch(None, None, [], reasons, head)
+    return _Batch(logits[good], None if features is None else features[good], good, reasons, head)
 
 
 def predictions_table(examples: pd.DataFrame, logits: np.ndarray, classes: list[str]) -> pa.Table:
@@ -231,56 +305,3 @@ def predictions_table(examples: pd.DataFrame, logits: np.ndarray, classes: list[
             "p_second": numbers(np.nan_to_num(p_second), known),
         }
     )
-
-
-# -- dynamics from checkpoints ---------------------------------------------------------------------------------------
-
-
-def recompute_dynamics(context: Context) -> int:
-    """Write the epoch tables that a Recorder would have written, one per checkpoint, for runs without a recording.
-
-    Only labelled examples have dynamics; the training forward's own margin stays null. Nothing is done where the
-    tables of the same checkpoints and examples exist already.
-    """
-    from scoring.training.dynamics import EpochTables, examples_digest, measure
-
-    run, examples = context.run, context.examples
-    known = np.flatnonzero(examples["label"].notna())
-    ids, labels = examples["example_id"].iloc[known].tolist(), context.labels[known]
-    key = digest([context.key, examples_digest(ids, labels), examples["fingerprint"].iloc[known].tolist()])
-    files = run.dynamics_files("checkpoints")
-    if not len(known) or (len(files) == len(context.checkpoints) and read_metadata(files[-1]).get("key") == key):
-        return 0
-    tables = EpochTables(run, "checkpoints", ids, labels)
-    tables.open(overwrite=True)
-    try:
-        with context.progress("dynamics from checkpoints", len(known) * len(context.checkpoints)) as advance:
-            for epoch, checkpoint in enumerate(context.checkpoints, 1):
-                logits = _checkpoint_logits(context, checkpoint, known, advance)
-                mean = tables.next_mean(logits.shape[1])
-                if mean is not None:
-                    p = softmax(logits.astype(np.float64))
-                    mean += (np.where(np.isfinite(p), p, np.nan) - mean) / epoch
-                tables.append(
-                    epoch,
-                    measure(logits, labels),
-                    np.full(len(ids), np.nan, np.float32),
-                    mean,
-                    {"key": key, "from": "checkpoints"},
-                )
-    finally:
-        tables.close()
-    return len(known)
-
-
-def _checkpoint_logits(
-    context: Context, checkpoint: Checkpoint, positions: np.ndarray, advance: Callable[[int], object]
-) -> np.ndarray:
-    """(n, c) logits of some examples at one checkpoint, NaN where an example cannot be read."""
-    parts = []
-    with context.model.at(checkpoint):
-        for shard in cut(positions, context.shard_size):
-            table = _predict_shard(context, shard)
-            parts.append(column_vectors([table], "logits"))
-            advance(len(shard))
-    return np.concatenate(parts)

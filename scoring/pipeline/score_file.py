@@ -38,7 +38,7 @@ scorers' own files gives other numbers."""
 
 def score_key(context: Context, scorer: Scorer) -> str:
     """Returns what the numbers of this score depend on, besides the examples: another one means scoring anew."""
-    return digest([context_key(context, scorer), scorer.name, asdict(scorer), NUMBERS])
+    return digest([context_key(context, scorer), scorer.name, scorer.key_settings(), NUMBERS])
 
 
 def context_key(context: Context, scorer: Scorer) -> Any:

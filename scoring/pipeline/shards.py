@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,6 +22,7 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import torch
 
 from scoring.audit import Audit, Run
 from scoring.audit.code_fingerprint import code_digest
@@ -31,13 +33,27 @@ from scoring.audit.storage import digest, read_table, read_vectors, write_table
 from scoring.evaluation.probabilities import softmax
 from scoring.models import AuditedModel, Checkpoint, choose_device, find_checkpoints
 from scoring.models.inputs import Inputs, reading_facts, reading_pool, usable
-from scoring.models.outputs import OutputAsLogits
+from scoring.models.outputs import OutputAsLogits, detect
+from scoring.pipeline.passed import Passed, vector_column
 from scoring.scorers import RunContext, Scorer, Shard, State
 from scoring.training.dynamics import read_dynamics
 
 SHARD_BYTES = 256 << 20
 SHARD_MOST = 4096
 BATCH = 256
+
+__all__ = [
+    "BATCH",
+    "SHARD_BYTES",
+    "Context",
+    "Each",
+    "Workers",
+    "column_vectors",
+    "cut",
+    "make_shard",
+    "resumable",
+    "vector_column",
+]
 
 Each = Callable[[Callable[[np.ndarray], pa.Table], Sequence[np.ndarray]], Iterable[pa.Table]]
 """``each(compute, shards)``: the tables of the shards, in their order."""
@@ -65,6 +81,20 @@ class Context:
     workers: Workers | None = None
     """Where shards that need the model are scored (``scoring.pipeline.ray_workers.RayWorkers``); None: in this
     process."""
+    turned: list[int] | None = None
+    """The sources whose pictures are turned, where the example table is not written yet."""
+    step: Callable[[str, int, int], object] = lambda name, number, of: None
+    """Hears which score begins, the how manieth of how many."""
+    passed: Passed | None = None
+    """What a first pass computed while the data was read (``scoring.pipeline.first_pass``)."""
+
+    started: float = field(default_factory=time.perf_counter)
+    pass_seconds: float = 0.0
+    """What one forward pass over all examples took, as far as it was seen."""
+    planned: dict[str, str] = field(default_factory=dict)
+    """What a plan lowered, a sentence per score, which stays with the score."""
+    given: str | None = None
+    """The key for which the model was seen to give the logits that are kept."""
 
     def note(self, text: str) -> None:
         """Keep a sentence with the score that is being made, once: it goes into its file, the summary and /overview."""
@@ -91,15 +121,15 @@ class Context:
         return find_checkpoints(pattern, self.audit.root, weights=self.weights)
 
     @cached_property
-    def model(self) -> AuditedModel:
-        """The audited model, built by its factory."""
+    def built(self) -> AuditedModel:
+        """The audited model as its factory made it, before it is known what it returns."""
         config = self.run.config
         if "model" not in config:
             raise HardlookError(
                 f'run {self.run.name!r} names no model; add `model = "model.py:callable"` or a torchvision model\'s '
                 f"name to [run.{self.run.name}] in audit.toml"
             )
-        model = AuditedModel.build(
+        return AuditedModel.build(
             config["model"],
             config.get("arguments", {}),
             self.audit.root,
@@ -107,23 +137,39 @@ class Context:
             device=choose_device(self.device),
             weights=self.weights,
         )
-        return model.returns(OutputAsLogits(self._output(model), config.get("output_item")))
 
-    def _output(self, model: AuditedModel) -> str:
-        """Returns what the model returns: as set in audit.toml, else as it was found for these weights, else as it is
-        found now."""
+    @cached_property
+    def model(self) -> AuditedModel:
+        """The audited model, whose call gives logits."""
+        kind = self.known_output or self._found_output()
+        return self.built.returns(OutputAsLogits(kind, self.run.config.get("output_item")))
+
+    @property
+    def known_output(self) -> str | None:
+        """Returns what the model returns, where that needs no look at the data: as set in audit.toml, else as it was
+        found for these weights."""
         config, record = self.run.config, self.run.record().get("output") or {}
         if "output" in config:
             return config["output"]
         if record.get("key") == self.key and record.get("kind") in OUTPUTS:
-            model.choose(record.get("choice", ""))
+            self.built.choose(record.get("choice", ""))
             return record["kind"]
+        return None
+
+    def _found_output(self) -> str:
+        """Returns what the model returns for examples that are drawn: by the numbers of a first pass, which took them
+        for logits, or by a forward pass."""
         drawn = np.random.default_rng(self.audit.seed).permutation(len(self.inputs))[:BATCH]
-        batch, good, _ = self.inputs.batch(drawn, self.pool)
-        if not good:
-            return "logits"  # nothing can be read, which is said elsewhere
-        kind = model.kind_of(batch, self.checkpoints[-1], config.get("output_item"))
-        self.run.add_to_record(output={"kind": kind, "key": self.key, "choice": model.choice})
+        part = self.examples.iloc[drawn]
+        rows = self.passed.rows(part["example_id"].tolist(), part["fingerprint"].tolist()) if self.passed else None
+        kind = detect(torch.from_numpy(rows.logits)) if rows is not None else None
+        if kind != "logits":
+            self.passed = None
+            batch, good, _ = self.inputs.batch(drawn, self.pool)
+            if not good:
+                return "logits"  # nothing can be read, which is said elsewhere
+            kind = self.built.kind_of(batch, self.checkpoints[-1], self.run.config.get("output_item"))
+        self.run.add_to_record(output={"kind": kind, "key": self.key, "choice": self.built.choice})
         return kind
 
     @property
@@ -200,7 +246,7 @@ class Context:
         facts["checkpoints"] = [checkpoint.sha256 for checkpoint in self.checkpoints]
         facts["classes"] = self.audit.classes
         facts |= {name: config[name] for name in ("output", "output_item") if name in config}
-        facts |= reading_facts(self.audit)
+        facts |= reading_facts(self.audit, self.turned)
         return digest(facts)
 
     def renew(self) -> None:
@@ -252,12 +298,6 @@ def resumable(
             write_table(path, table)
             advance(len(positions))
     return [read_table(path) for path in paths]
-
-
-def vector_column(values: np.ndarray) -> pa.Array:
-    """(n, d) → one fixed-size list per row."""
-    flat = pa.array(np.ascontiguousarray(values, dtype=np.float32).reshape(-1))
-    return pa.FixedSizeListArray.from_arrays(flat, values.shape[1])
 
 
 def column_vectors(tables: Sequence[pa.Table], name: str) -> np.ndarray:

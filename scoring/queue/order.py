@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
+from scoring.audit.scored_classes import scored_classes
 from scoring.audit.storage import column_facts, read_json, read_schema, read_table, read_vectors
 from scoring.evaluation.probabilities import other_than, softmax
 
@@ -131,8 +132,9 @@ def suggestions(audit: Audit, run: Run, labels: pd.Series | None = None) -> pd.D
         examples = read_table(audit.examples_path, ["example_id", "label"]).to_pandas().set_index("example_id")
     else:
         examples = labels.rename("label").to_frame()
-    position = {name: number for number, name in enumerate(audit.classes)}
-    classes = np.asarray([*audit.classes, None], dtype=object)
+    names = scored_classes(audit, run)
+    position = {name: number for number, name in enumerate(names)}
+    classes = np.asarray([*names, None], dtype=object)
     found: list[pd.DataFrame] = []
     seen: set[str] = set()
     for source, path, are_logits in _probability_sources(run):
@@ -176,6 +178,7 @@ def truth_report(audit: Audit, run: Run, order: Order, split: str) -> tuple[pd.D
 def opinions(audit: Audit, run: Run, ids: Iterable[str]) -> dict[str, str]:
     """The class that a run finds most probable for some examples, from the best source that covers each."""
     left = set(ids)
+    classes = scored_classes(audit, run)
     found: dict[str, str] = {}
     for _source, path, _are_logits in _probability_sources(run):
         if not left or not path.exists():
@@ -183,7 +186,7 @@ def opinions(audit: Audit, run: Run, ids: Iterable[str]) -> dict[str, str]:
         names, values = read_vectors(path, left)
         if len(names):
             sound = np.flatnonzero(np.isfinite(values).all(1))
-            found |= {names[at]: audit.classes[int(values[at].argmax())] for at in sound}
+            found |= {names[at]: classes[int(values[at].argmax())] for at in sound}
         left -= set(found)
     return found
 

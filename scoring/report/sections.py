@@ -20,6 +20,7 @@ import scoring
 from scoring.audit import SPLITS, Audit, Run
 from scoring.audit.storage import atomic_path, read_json, read_metadata, read_table
 from scoring.corrections import corrected_metrics as metrics
+from scoring.corrections.effect.conclusion import conclusion
 from scoring.evaluation import accuracy_table
 from scoring.queue.blinding import hidden_from_readers
 from scoring.queue.estimates import effort
@@ -148,6 +149,8 @@ def show_effect(paper: Paper, run: Run | None) -> None:
         f"{edits['relabelled']:,} training labels changed, {edits['removed']:,} examples removed, of "
         f"{edits['train']:,}; evaluated on {judged['examples']:,} {judged['how']}. Placebo: {found['placebo']}."
     )
+    whole = next(row for row in found["groups"] if row["group"] == "all")
+    paper.say(f"Over all test examples: {conclusion(whole)}.")
     rows = [row for row in found["groups"] if row["n"]][:ROWS]
     paper.table(
         ["group", "n", "original labels", "reviewed labels", "placebo", "gain, points (95 %)", "predicted Δ loss"],

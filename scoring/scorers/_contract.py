@@ -17,7 +17,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
@@ -221,6 +221,8 @@ class Scorer:
     columns: ClassVar[tuple[Column, ...]] = ()
     least: ClassVar[Mapping[str, int]] = {}
     """How many of a need are needed at least, e.g. ``{"checkpoints": 2}``."""
+    stage: ClassVar[str] = ""
+    """When it is computed (``scoring.pipeline.score_order.STAGES``); empty: as its needs say."""
     vectors: ClassVar[tuple[str, ...]] = ()
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 
@@ -233,6 +235,15 @@ class Scorer:
         """Returns what the scores depend on besides the model, the settings and each example by itself (the labels of
         all others, say), as JSON can write it: where it changes, everything is scored anew. Optional."""
         return
+
+    def sized(self, context: RunContext) -> Scorer:
+        """Returns the scorer with settings that fit this run's size and this machine; what it chooses must be kept, so
+        that the next call chooses the same. Optional."""
+        return self
+
+    def key_settings(self) -> dict[str, Any]:
+        """Returns the settings on which the numbers depend. Optional: all of them."""
+        return asdict(self)
 
     def fit(self, context: RunContext, workdir: Path) -> State:
         """Prepare once, resumably; the state that it returns must live in files under ``workdir``. Optional."""

@@ -21,6 +21,7 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 
+from scoring.audit.arrays import as_numbers
 from scoring.audit.errors import HardlookError
 from scoring.scorers import Column, Columns, Scorer, Shard, needed
 
@@ -31,7 +32,7 @@ def mean_over_epochs(values: np.ndarray) -> np.ndarray:
     >>> mean_over_epochs(np.array([[1.0, np.nan], [3.0, np.nan]])).tolist()
     [2.0, nan]
     """
-    values = np.asarray(values, dtype=np.float64)
+    values = as_numbers(values, "values of epochs", ndim=2).astype(np.float64)
     there = ~np.isnan(values)
     count = there.sum(0)
     total = np.where(there, values, 0.0).sum(0)
@@ -46,8 +47,13 @@ def data_map(p_label: np.ndarray, correct: np.ndarray) -> tuple[np.ndarray, np.n
     >>> [values.tolist() for values in data_map(np.array([[0.25], [0.75]]), np.array([[False], [True]]))]
     [[0.5], [0.25], [0.5]]
     """
+    p_label, correct = as_numbers(p_label, "p_label", ndim=2), as_numbers(correct, "correct", ndim=2)
+    if p_label.shape != correct.shape:
+        raise HardlookError(
+            f"p_label has shape {p_label.shape} and correct {correct.shape}; needed (epochs, n) of both"
+        )
     confidence = mean_over_epochs(p_label)
-    variability = np.sqrt(mean_over_epochs((np.asarray(p_label, dtype=np.float64) - confidence) ** 2))
+    variability = np.sqrt(mean_over_epochs((p_label.astype(np.float64) - confidence) ** 2))
     return confidence, variability, mean_over_epochs(correct)
 
 

@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from scoring.audit.arrays import as_flags
 from scoring.scorers import Column, Columns, Scorer, Shard, needed
 
 
@@ -27,7 +28,7 @@ def forgetting_events(correct: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     >>> events.tolist(), learned.tolist()
     ([2, 0], [True, False])
     """
-    correct = np.asarray(correct, dtype=bool)
+    correct = as_flags(correct, "correct", ndim=2)
     return (correct[:-1] & ~correct[1:]).sum(0), np.asarray(correct.any(0))
 
 

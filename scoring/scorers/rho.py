@@ -20,6 +20,7 @@ import numpy as np
 
 from scoring.audit.storage import read_table
 from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
+from scoring.scorers._commands import command
 from scoring.scorers.data_map import mean_over_epochs
 from scoring.scorers.second_split import measured
 
@@ -76,7 +77,7 @@ class RHO(Scorer):
     def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.irreducible_path.is_file():
-            return f"rho needs the losses of a hold-out model; run `hardlook holdout {context.audit.root}`"
+            return f"rho needs the losses of a hold-out model; run `{command(context, 'holdout')}`"
         return None
 
     def depends(self, context: RunContext) -> int:

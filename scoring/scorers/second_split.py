@@ -21,8 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
+from scoring.audit.arrays import as_flags
 from scoring.audit.storage import read_table
 from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
+from scoring.scorers._commands import command
 
 
 def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
@@ -33,7 +35,7 @@ def second_split_forgetting_time(correct: np.ndarray) -> np.ndarray:
     >>> second_split_forgetting_time(correct).tolist()
     [2.0, 1.0, nan]
     """
-    return _stays(~np.asarray(correct, dtype=bool))
+    return _stays(~as_flags(correct, "correct", ndim=2))
 
 
 def first_split_learning_time(correct: np.ndarray) -> np.ndarray:
@@ -43,7 +45,7 @@ def first_split_learning_time(correct: np.ndarray) -> np.ndarray:
     >>> first_split_learning_time(np.array([[False, True], [True, False]])).tolist()
     [2.0, nan]
     """
-    return _stays(np.asarray(correct, dtype=bool))
+    return _stays(as_flags(correct, "correct", ndim=2))
 
 
 def _stays(state: np.ndarray) -> np.ndarray:
@@ -95,7 +97,7 @@ class SecondSplit(Scorer):
     def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.second_split_path.is_file():
-            return f"second_split needs two trainings per seed; run `hardlook second-split {context.audit.root}`"
+            return f"second_split needs two trainings per seed; run `{command(context, 'second-split')}`"
         return None
 
     def depends(self, context: RunContext) -> int:

@@ -36,6 +36,7 @@ class SelfInfluence(Scorer):
     """
 
     name = "self_influence"
+    stage = "others"
     needs = ("predictions", "features", "labels", "head")
     columns = (
         Column(

@@ -17,6 +17,7 @@ import numpy as np
 
 from scoring.audit.storage import read_table
 from scoring.scorers import Column, Columns, RunContext, Scorer, Shard
+from scoring.scorers._commands import command
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +61,7 @@ class SelfSupervised(Scorer):
     def lacks(self, context: RunContext) -> str | None:
         """The command that makes the file, where it is not there."""
         if not context.run.self_supervised_path.is_file():
-            return (
-                f"self_supervised needs a training without labels; run `hardlook self-supervise {context.audit.root}`"
-            )
+            return f"self_supervised needs a training without labels; run `{command(context, 'self-supervise')}`"
         return None
 
     def depends(self, context: RunContext) -> int:

@@ -44,6 +44,7 @@ class TestTimeAugmentation(Scorer):
 
     __test__ = False
     name = "tta"
+    stage = "views"
     needs = ("checkpoints",)
     columns = (
         Column(

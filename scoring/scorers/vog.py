@@ -165,6 +165,7 @@ class VoG(Scorer):
     """
 
     name = "vog"
+    stage = "vog"
     needs = ("checkpoints",)
     least: ClassVar = {"checkpoints": LEAST}
     columns = tuple(_column(*which, z=z) for which in product(STAGES, INDEXES, FORMS) for z in (False, True))

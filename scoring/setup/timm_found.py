@@ -22,8 +22,8 @@ from scoring.models.transform_tables import as_table
 from scoring.setup.checkpoint_files import CheckpointFiles
 from scoring.setup.findings import FoundModel, Line, as_value
 
-ARGUMENTS = {"num_classes": "num_classes", "in_chans": "in_chans", "gp": "global_pool", "img_size": "img_size"}
-"""Options of train.py → arguments of ``create_model``."""
+ARGUMENTS = {"num_classes": "num_classes", "in_chans": "in_chans", "gp": "global_pool"}
+"""Options of train.py → arguments of ``create_model``; its ``img_size`` goes into the data configuration alone."""
 
 
 def training_arguments(files: CheckpointFiles, facts: Facts) -> tuple[Mapping[str, Any], str]:

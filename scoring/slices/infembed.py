@@ -54,6 +54,8 @@ def find_slices(
     if method == "dbscan":
         return _largest_first(dbscan(embeddings, eps=eps, min_samples=min_samples))
     k = min(DEFAULT_SLICES, n) if n_slices is None else n_slices
+    if not isinstance(k, (int, np.integer)):
+        raise HardlookError(f"n_slices is {k!r}; needed a whole number")
     if not 1 <= k <= n:
         raise HardlookError(f"n_slices is {k} for {n} examples; needed between 1 and {n}")
     found = (

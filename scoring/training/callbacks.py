@@ -1,12 +1,12 @@
 """The Recorder as a callback of Lightning and of the Hugging Face Trainer.
 
-    trainer = lightning.pytorch.Trainer(callbacks=[lightning_callback(recorder)])
-    trainer = transformers.Trainer(..., callbacks=[trainer_callback(recorder)])
+    trainer = lightning.pytorch.Trainer(callbacks=[lightning_callback(audit)])
+    trainer = transformers.Trainer(..., callbacks=[trainer_callback(audit)])
 
-A ``scoring.training.Recorder`` → a callback object that calls it at the right moments; what is recorded is
-the same as in a plain loop over the same batches. The recorder's model is the module whose forward gives the
-logits: the LightningModule, or the network inside that its ``training_step`` calls; the model that the
-Hugging Face Trainer gets.
+An audit (its folder, an ``Audit``, a ``hardlook.Audit``) or a ``scoring.training.Recorder`` → a callback object that
+records at the right moments; what is recorded is the same as in a plain loop over the same batches. The recorded model
+is the module whose forward gives the logits: that of the Recorder, else the one that the trainer gets. Where that
+module's ``training_step`` calls a network inside it, make a Recorder of that network.
 
 Cost: that of the Recorder. Limits: one process (other ranks do nothing); the libraries are imported when
 asked for. A training that a library resumes is continued with ``Recorder(resume=True)``; its epochs keep the
@@ -17,24 +17,27 @@ from __future__ import annotations
 
 import importlib
 import math
+import os
 from typing import Any
 
 import numpy as np
+from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.training.forward_hooks import RecordedOrder, follow, unfollow
 from scoring.training.recorder import Recorder, lookup
 
 
-def lightning_callback(recorder: Recorder) -> Any:
-    """A ``lightning.pytorch.Callback`` (or ``pytorch_lightning``'s) around a Recorder."""
+def lightning_callback(recorder: Recorder | Audit | str | os.PathLike[str]) -> Any:
+    """A ``lightning.pytorch.Callback`` (or ``pytorch_lightning``'s) around a Recorder, or of an audit."""
     base = _first_of("Callback", "lightning.pytorch", "pytorch_lightning")
     return type("RecorderCallback", (LightningHooks, base), {})(recorder)
 
 
-def trainer_callback(recorder: Recorder) -> Any:
-    """A ``transformers.TrainerCallback`` around a Recorder."""
+def trainer_callback(recorder: Recorder | Audit | str | os.PathLike[str]) -> Any:
+    """A ``transformers.TrainerCallback`` around a Recorder, or of an audit."""
     base = _first_of("TrainerCallback", "transformers")
     return type("RecorderCallback", (TrainerHooks, base), {})(recorder)
 
@@ -50,12 +53,31 @@ def _first_of(name: str, *modules: str) -> type:
     raise HardlookError(f"this callback needs {library}, which is not installed; pip install {library}")
 
 
-class LightningHooks:
+class Recording:
+    """A Recorder, made of an audit once the model is known."""
+
+    def __init__(self, recorder: Recorder | Audit | str | os.PathLike[str]) -> None:
+        super().__init__()
+        self._given = recorder
+
+    def _of(self, model: nn.Module) -> Recorder:
+        if not isinstance(self._given, Recorder):
+            self._given = Recorder(self._given, model)
+        return self._given
+
+    @property
+    def recorder(self) -> Recorder:
+        """The Recorder, once training has begun."""
+        if not isinstance(self._given, Recorder):
+            raise HardlookError("training has not begun: the callback makes its Recorder when it gets the model")
+        return self._given
+
+
+class LightningHooks(Recording):
     """What happens when, in a Lightning training."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder | Audit | str | os.PathLike[str]) -> None:
+        super().__init__(recorder)
         self._followed: list[Any] = []
         self._order: RecordedOrder | None = None
         self._where: np.ndarray | None = None
@@ -64,7 +86,7 @@ class LightningHooks:
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Remember the order of examples: loaders are opened before training starts."""
         if stage == "fit" and trainer.is_global_zero:
-            self.recorder.start()
+            self._of(pl_module).start()
             self._source = getattr(trainer.fit_loop, "_data_source", None)
             self._hand_out_followed()
 
@@ -126,12 +148,11 @@ class LightningHooks:
         self._handle = None
 
 
-class TrainerHooks:
+class TrainerHooks(Recording):
     """Hooks of a Hugging Face training; it reports no batches, so forward passes are counted."""
 
-    def __init__(self, recorder: Recorder) -> None:
-        super().__init__()
-        self.recorder = recorder
+    def __init__(self, recorder: Recorder | Audit | str | os.PathLike[str]) -> None:
+        super().__init__(recorder)
         self._loader: Any = None
         self._order: RecordedOrder | None = None
         self._handle: RemovableHandle | None = None
@@ -139,7 +160,7 @@ class TrainerHooks:
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """Open the training's folder."""
         if state.is_world_process_zero:
-            self.recorder.start()
+            self._of(given["model"]).start()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         """A new epoch: remember the order of its examples; each training forward takes the next ones."""

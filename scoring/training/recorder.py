@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -50,10 +51,10 @@ UNKNOWN = (
 class Recorder:
     """Turns any training loop into an auditable run; see the module's docstring for its use.
 
-    ``audit``: an ``Audit``, or a folder, with or without an audit.toml. ``model``: the module whose forward
-    gives the (n, c) logits. ``examples``: a map-style dataset of un-augmented (input, label) in the order of
-    ``ids``; without ids, in the order of the audit's train examples; without examples, the audit reads them
-    itself. ``test``: a second such dataset, of test examples, that is recorded too.
+    ``audit``: an ``Audit`` (a ``hardlook.Audit``, too), or a folder, with or without an audit.toml. ``model``: the
+    module whose forward gives the (n, c) logits. ``examples``: a map-style dataset of un-augmented (input, label) in
+    the order of ``ids``; without ids, in the order of the audit's train examples; without examples, the audit reads
+    them itself. ``test``: a second such dataset, of test examples, that is recorded too.
 
     ``every`` and ``keep`` thin the checkpoints (``scoring.training.checkpoint_files.thin``); only training "main" keeps
     checkpoints unless ``checkpoints`` says otherwise. An existing training is continued with ``resume``,
@@ -63,7 +64,7 @@ class Recorder:
 
     def __init__(
         self,
-        audit: Audit | str | Path,
+        audit: Audit | str | os.PathLike[str],
         model: nn.Module,
         run: str = "main",
         *,
@@ -346,7 +347,7 @@ def lookup(where: np.ndarray | None, order: RecordedOrder | None) -> np.ndarray 
     return where[drawn]
 
 
-def _open(audit: Audit | str | Path, run: str) -> tuple[Audit | None, Run]:
+def _open(audit: Audit | str | os.PathLike[str], run: str) -> tuple[Audit | None, Run]:
     """The audit (None for a folder that is none yet) and the run to record into, configured or not."""
     if not isinstance(audit, Audit):
         folder = Path(audit).resolve()

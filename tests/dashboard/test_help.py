@@ -1,6 +1,8 @@
 """The manual: every topic and link is there, search finds, and every page runs from its first block to its last."""
 
+import json
 import re
+import shutil
 import sys
 import tomllib
 import types
@@ -13,8 +15,10 @@ from PIL import Image
 from dashboard import help as manual
 from dashboard.help import FOLDER, address, plain_text, read_topic, resolve, search, slug, topic_names
 from dashboard.pages import PAGES
+from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.cli import parser
+from scoring.reviews import ReviewLog
 from scoring.scorers import registry
 
 from ..conftest import hardlook
@@ -185,6 +189,7 @@ PARSED_ALONE = {
     "README": "its commands are those of the index",
     "five-minute-audit": "test_readme runs the demo",
     "scale": "test_workers starts Ray",
+    "first-suspects": "test_first_suspects runs each journey on what its library's trainer left",
     "recipes/cluster": "test_workers starts Ray",
     "recipes/team": "its commands are those of the other pages; run below with its audit.toml",
     "own-data": "run below, with a stand-in of OpenCV",
@@ -213,6 +218,7 @@ NEW = (
     "recipes/timm",
     "recipes/scikit-learn",
     "recipes/predictions-csv",
+    "recipes/label-studio",
     "recipes/notebook",
 )
 """Pages that begin with less."""
@@ -431,6 +437,41 @@ def test_the_recipe_of_timm_runs(beside):
     assert written == tomllib.loads(told.text)["run"]["main"], "the page says what is written"
 
 
+def test_the_recipe_of_label_studio_runs(workshop):
+    """On an export that Label Studio wrote; its answers are made by hand."""
+    kept = ROOT / "tests" / "data" / "tool_files" / "label-studio-1.23.2"
+    shutil.copytree(kept, workshop / "my-audit")
+    tasks = json.loads((kept / "tasks.json").read_text(encoding="utf8"))
+    tasks = [task for task in tasks if "Panda" not in json.dumps(task, ensure_ascii=False)]
+    (workshop / "my-audit/tasks.json").write_text(json.dumps(tasks), encoding="utf8")
+    ids = {task["id"]: task["data"]["image"].replace("/data/", "media/") for task in tasks}
+    answers = [
+        {"id": at, "data": {"example_id": ids[example], "given_label": given}, "annotations": [
+            {"id": at, "completed_by": who, "updated_at": "2025-01-01", "result": [
+                {"from_name": "label", "to_name": "item", "type": "choices", "value": {"choices": [label]}}]}]}
+        for at, (example, who, given, label) in enumerate([(1, 1, "cat", "cat"), (5, 2, "dog", "cat")])
+    ]  # fmt: skip
+    (workshop / "answers.json").write_text(json.dumps(answers), encoding="utf8")
+    rows = [f"{ids[example]},{p},{1 - p}" for example, p in ((1, 0.75), (5, 0.25))]
+    (workshop / "predictions.csv").write_text("\n".join(["example_id,cat,dog", *rows]))
+    run_page(
+        "recipes/label-studio",
+        workshop,
+        {
+            "hardlook score my-audit": "hardlook import-predictions my-audit predictions.csv",
+            "images/train/cat/0.png": ids[1],
+            "images/train/cat/1.png": ids[5],
+        },
+    )
+    tasks = json.loads((workshop / "review/label-studio-train.json").read_text(encoding="utf8"))
+    assert {task["data"]["example_id"] for task in tasks} == {ids[1], ids[5]}
+    audit = Audit.open(workshop / "my-audit")
+    with ReviewLog.open(audit.log_url, audit=audit.log_name(audit.log_url)) as log:
+        found = log.decisions()
+    said = dict(zip(zip(found["example_id"], found["reviewer"], strict=True), found["verdict"], strict=True))
+    assert said == {(ids[1], "ana"): "given", (ids[5], "bo"): "other", (ids[5], "ana"): "given"}
+
+
 @quiet
 def test_the_recipe_of_hugging_face_runs(workshop, monkeypatch):
     monkeypatch.syspath_prepend(str(workshop))
@@ -507,12 +548,13 @@ def test_the_recipe_of_a_csv_of_predictions_runs(pictures, monkeypatch):
 
 
 def test_the_recipe_of_a_notebook_runs(pictures):
-    names = run_page(
-        "recipes/notebook",
-        pictures,
-        {"hardlook score my-audit": f"hardlook score my-audit {SCORES},aum", "batch_size=64": "batch_size=8"},
-    )
-    assert len(names["suspects"]) == 10
+    names = run_page("recipes/notebook", pictures, {"batch_size=64": "batch_size=8"})
+    audit, issues = names["audit"], names["issues"]
+    assert len(issues) == 1797
+    suspects = audit.suspects(5)
+    labels = [names["train"].classes[names["train"].samples[row][1]] for row in suspects["row"]]
+    assert suspects["label"].tolist() == labels
+    assert len(audit.corrected_labels()) == len(names["train"]) + len(names["test"])
 
 
 def test_the_recipe_of_a_team_runs(reviewed, workshop):

@@ -4,6 +4,7 @@ import copy
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -227,13 +228,27 @@ def test_channels_are_averaged_and_nothing_else():
     assert channel_mean(torch.ones(1, 2, 2, dtype=torch.bfloat16)).dtype == torch.float32
 
 
+@pytest.mark.parametrize("of", [np.asarray, np.ndarray.tolist, pd.DataFrame, torch.as_tensor])
+def test_any_array_of_numbers_has_the_gradient_of_the_tensor(of):
+    model = nn.Linear(3, 4)
+    found = input_gradients(model, of(np.ones((2, 3))), [0, 3])
+    assert torch.equal(found, model.weight.detach()[[0, 3]])
+
+
 @pytest.mark.parametrize(
-    ("inputs", "found"),
-    [(np.ones((2, 3), np.float32), "ndarray"), ([[1.0]], "list"), (torch.ones(2, 3, dtype=torch.cfloat), "complex")],
+    ("model", "inputs", "classes", "words"),
+    [
+        (nn.Linear(3, 4), torch.ones(2, 3, dtype=torch.cfloat), [0, 1], "complex.*needed one tensor"),
+        (nn.Linear(3, 4), "abc", [0, 1], "inputs: found str"),
+        (nn.Linear(3, 4), [["a", "b", "c"]], [0], "inputs: .*needed an array"),
+        (nn.Linear(3, 4), torch.ones(2, 3), ["cat", "dog"], "classes: .*needed an array"),
+        (nn.Linear(3, 4), torch.ones(2, 3), [0.5, 1.0], "not whole"),
+        ("net", torch.ones(2, 3), [0, 1], "model: found str; needed a torch.nn.Module"),
+    ],
 )
-def test_inputs_that_are_no_tensor_of_numbers_are_refused(inputs, found):
-    with pytest.raises(HardlookError, match=f"inputs are .*{found}.*needed one tensor"):
-        input_gradients(nn.Linear(3, 4), inputs, torch.tensor([0, 1]))
+def test_what_is_no_model_batch_or_classes_is_refused_in_one_sentence(model, inputs, classes, words):
+    with pytest.raises(HardlookError, match=words):
+        input_gradients(model, inputs, classes)
 
 
 # -- forwards that autograd does not like ----------------------------------------------------------------------

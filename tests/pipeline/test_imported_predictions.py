@@ -192,3 +192,44 @@ def test_without_classes_the_message_says_so(tmp_path):
     pd.DataFrame({"example_id": ["a"], "x": [1.0]}).to_csv(tmp_path / "p.csv", index=False)
     with pytest.raises(HardlookError, match="has no classes"):
         read_predictions(tmp_path / "p.csv", [])
+
+
+def with_ids(audit, lines):
+    """The same audit, whose manifests call their ids ``key``, with and without a prefix."""
+    root = audit.root
+    for split in ("train", "test"):
+        rows = [(f"{split}-{at}" if "PREFIX" not in lines else str(at), at) for at in range(6)]
+        np.savez(root / f"{split}.npz", x=np.random.default_rng(len(split)).random((6, 8, 8)))
+        with open(root / f"{split}.csv", "w") as file:
+            file.write("key,text,label\n" + "".join(f"{own},{split} word {at},{at % 10}\n" for own, at in rows))
+    tables = "".join(
+        f'[[data]]\nsplit = "{split}"\npath = "{split}.csv"\n'
+        + lines.replace("PREFIX", f"{split}/" if split == "test" else "")
+        for split in ("train", "test")
+    )
+    classes = ", ".join(f'"{name}"' for name in CLASSES)
+    (root / "audit.toml").write_text(f'format = 1\nmedia = "text"\nclasses = [{classes}]\n{tables}')
+    return Audit.open(root)
+
+
+def test_ids_stand_under_the_audits_own_id_column(audit, tmp_path, capsys):
+    audit = with_ids(audit, 'id_column = "key"\n')
+    ids = [f"{split}-{at}" for split in ("train", "test") for at in range(6)]
+    p = np.random.default_rng(3).dirichlet(np.ones(10), len(ids))
+    frame = pd.DataFrame(p, columns=CLASSES).assign(key=ids)
+    frame.sample(frac=1, random_state=1).to_csv(tmp_path / "p.csv", index=False)
+    assert hardlook("import-predictions", audit.root, tmp_path / "p.csv") == 0, capsys.readouterr().err
+    found, logits = read_vectors(Audit.open(audit.root).run("imported").logits_path)
+    np.testing.assert_allclose(softmax(logits), frame.set_index("key").loc[list(found), CLASSES], rtol=1e-5)
+    frame.rename(columns={"key": "example_id"}).assign(key="x").to_csv(tmp_path / "q.csv", index=False)
+    assert hardlook("import-predictions", audit.root, tmp_path / "q.csv", "--run", "again") == 0
+
+
+def test_ids_may_lack_the_prefix_where_only_one_example_can_be_meant(audit, tmp_path, capsys):
+    audit = with_ids(audit, 'id_column = "key"\nid_prefix = "PREFIX"\n')
+    frame = pd.DataFrame(np.full((6, 10), 0.1), columns=CLASSES)
+    frame.assign(key=[str(at) for at in range(6)]).to_csv(tmp_path / "p.csv", index=False)
+    assert hardlook("import-predictions", audit.root, tmp_path / "p.csv") == 1
+    assert "'0' could be '0' or 'test/0'" in capsys.readouterr().err
+    frame.assign(key=[f"test/{at}" for at in range(6)]).to_csv(tmp_path / "p.csv", index=False)
+    assert hardlook("import-predictions", audit.root, tmp_path / "p.csv") == 0

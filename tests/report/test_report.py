@@ -174,6 +174,7 @@ def test_before_and_after_and_the_stopping_sentence_are_told(written):
 def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
     """A real `hardlook refit` of real corrections; every group that it judged is a row with its own figures."""
     from scoring.audit.storage import read_json
+    from scoring.corrections.effect.conclusion import conclusion
 
     audit = filled(sample_copy)
     assert hardlook("refit", sample_copy) == 0
@@ -185,6 +186,7 @@ def test_the_effect_of_a_refit_is_told_group_by_group(sample_copy):
     ends = (">Predicted effect of the corrections</h2>", ">How everything was computed</h2>")
     part = text[text.index(ends[0]) : text.index(ends[1])]
     assert "9 training labels changed" in part and f"evaluated on {found['judged_on']['examples']:,}" in part
+    assert f"Over all test examples: {conclusion(rows[0])}" in part and rows[0]["group"] == "all"
     assert found["placebo"] in part and part.count("<tr>") == 1 + min(len(rows), 60)
     for row in rows[:60]:
         figures = [share(row[name]) for name in ("original", "reviewed", "placebo")]

@@ -2,6 +2,7 @@
 
 import math
 
+import hardlook
 import numpy as np
 import pandas as pd
 import pytest
@@ -123,6 +124,24 @@ def test_lightning_records_what_a_plain_loop_does(tmp_path, lightning, which):
     trainer_of(lightning, recorder).fit(module, loader())
     assert_same(tables(tmp_path / "lightning"), expected)
     assert not recorder.notes and not model._forward_hooks
+
+
+def audit_of_the_data(folder):
+    """An audit of the same examples, handed over as arrays, under the ids of the plain loop."""
+    inputs, labels = data().tensors
+    frame = pd.DataFrame(inputs.numpy(), columns=list("abcd")).assign(example_id=IDS, label=labels.numpy())
+    return hardlook.audit(train=frame, folder=folder, classes=range(C), scores=None)
+
+
+@quiet
+def test_lightning_takes_an_audit_and_records_the_same(tmp_path, lightning):
+    expected = plain_loop(tmp_path / "plain", network(), loader())
+    audit = audit_of_the_data(tmp_path / "audit")
+    trainer_of(lightning, audit).fit(lightning_module(lightning, network()), loader())
+    found = tables(tmp_path / "audit")
+    for one, other in zip(found, expected, strict=True):
+        assert one["example_id"].tolist() == other["example_id"].tolist()
+        np.testing.assert_allclose(one["p_label"], other["p_label"], rtol=1e-5, atol=1e-6)
 
 
 @quiet
@@ -251,6 +270,15 @@ def hugging_face(transformers, folder, recorder, model, **settings):
     return Trainer(
         model=model, args=arguments, train_dataset=Items(), optimizers=(optimizer, None), callbacks=callbacks
     )
+
+
+def test_the_hugging_face_trainer_takes_an_audit_and_records_the_same(tmp_path, transformers):
+    expected = plain_loop(tmp_path / "plain", network(), loader(shuffle=False, sampler=InOrder()))
+    audit = audit_of_the_data(tmp_path / "audit")
+    hugging_face(transformers, tmp_path, audit, Classifier()).train()
+    found = tables(tmp_path / "audit")
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one["p_label"], other["p_label"], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("workers", [0, 1])

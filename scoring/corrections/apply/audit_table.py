@@ -1,7 +1,7 @@
 """The ``[[data]]`` table of an audit under which a manifest or folder was read, and the ids that its rows got.
 
 ``find_audit`` looks for the audit that reads a dataset, in the folders above a patch and above the data; ``table_of``
-returns the settings of its table and what the last reading found there.
+returns the settings of its table and what the last reading found there; ``adapters_of`` says what kind of data it is.
 
 Inputs → outputs: paths → an audit, settings, known rows. Cost: one small file per folder, one read of the example
 table. Known limits: a copy of a manifest elsewhere takes the settings of the table of that file name, else of the only
@@ -20,7 +20,7 @@ import pyarrow.compute as pc
 
 from scoring.audit import Audit
 from scoring.audit.storage import read_metadata, read_table
-from scoring.data.adapters import open_sources
+from scoring.data.adapters import known_adapters, open_sources
 from scoring.data.adapters.base import Source
 
 CONFIG = "audit.toml"
@@ -71,6 +71,12 @@ def table_of(audit: Audit, path: Path, adapter: str) -> AuditTable:
         return AuditTable(settings)
     applied = read_metadata(audit.examples_path).get("applied", ())
     return AuditTable(settings, _known_rows(audit, chosen.number), applied)
+
+
+def adapters_of(path: Path, audit: Audit | None) -> list[str]:
+    """The adapters that read what lies at a path: those of the audit's tables, else those that recognise it."""
+    own = [] if audit is None else [source.name for source in open_sources(audit) if _reads(source, path)]
+    return own or [kind.name for kind in known_adapters().values() if kind.recognises(path)]
 
 
 def _reads(source: Source, path: Path) -> bool:

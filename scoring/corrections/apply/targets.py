@@ -22,12 +22,14 @@ import pyarrow as pa
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import digest, remove_abandoned_of
-from scoring.corrections.apply.audit_table import AuditTable, KnownRow, table_of
+from scoring.corrections.apply.audit_table import AuditTable, KnownRow, adapters_of, table_of
 from scoring.corrections.apply.manifest_target import ManifestTarget
 from scoring.corrections.apply.target import Target
 from scoring.corrections.apply.written_labels import WrittenLabels
 from scoring.data.adapters.image_folder import Folder
 from scoring.data.adapters.manifest import Manifest
+from scoring.data.adapters.metadata_folder import metadata_files
+from scoring.data.adapters.roboflow import tables as tables_of_roboflow
 from scoring.data.moved_files import EXCLUDED, JOURNAL, journeys
 
 __all__ = ["EXCLUDED", "JOURNAL", "MANIFESTS", "FolderTarget", "ManifestTarget", "Target", "open_target"]
@@ -186,11 +188,12 @@ def open_target(
     path = Path(os.path.abspath(path))
     if not path.exists():
         raise HardlookError(f"{path} does not exist; give a manifest ({', '.join(MANIFESTS)}) or an image folder")
-    if not path.is_dir() and path.suffix.lower() not in MANIFESTS:
+    if not path.is_dir() and path.suffix.lower() not in MANIFESTS and not adapters_of(path, audit):
         raise HardlookError(
             f"{path} is neither a manifest ({', '.join(MANIFESTS)}) nor a folder; for other data, apply the patch in "
             "your loading code (scoring.corrections.label_patch.apply_patch)"
         )
+    _refuse_other_kinds(path, audit)
     folder = path.is_dir()
     table = AuditTable() if audit is None else table_of(audit, path, "folder" if folder else "manifest")
     place = {
@@ -204,6 +207,21 @@ def open_target(
     if folder:
         return FolderTarget(path, Folder(**settings, adapter="folder"), table)
     return ManifestTarget(path, Manifest(**settings, adapter="manifest"), table)
+
+
+def _refuse_other_kinds(path: Path, audit: Audit | None) -> None:
+    """Raises ``HardlookError`` where the data is of a tool whose files a patch cannot be written into; a folder into
+    which one was written before is an image folder."""
+    kinds = [name for name in adapters_of(path, audit) if name not in (Folder.name, Manifest.name)]
+    if not kinds or (path / JOURNAL).exists():
+        return
+    tables = [*tables_of_roboflow(path), *metadata_files(path)]
+    table = next((str(file) for file in tables if file.suffix in MANIFESTS), None)
+    way = f"apply it to the table {table}" if table else "correct the labels in that tool"
+    raise HardlookError(
+        f"{path} is data of the kind {kinds[0]!r}, into which no patch is written; {way}, or write the corrected "
+        "dataset with `hardlook export --format imagefolder`"
+    )
 
 
 def _key(name: str) -> str:

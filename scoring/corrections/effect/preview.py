@@ -21,7 +21,7 @@ import pandas as pd
 
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_table, read_vectors
+from scoring.audit.storage import read_table, read_vectors, write_json
 from scoring.corrections.effect.head_refit import REMOVED, halves, refit
 from scoring.corrections.effect.predicted import predicted_changes, predicted_table
 from scoring.corrections.label_patch import corrected_labels
@@ -65,6 +65,16 @@ def reviewed_labels(audit: Audit, log: ReviewLog, frame: pd.DataFrame) -> tuple[
     relabelled = (patch["disposition"] == "relabel").to_numpy() & new.notna().to_numpy()
     reviewed = np.where(relabelled, new.fillna(-1).to_numpy(dtype=int), original)
     return original, np.where((patch["disposition"] == "exclude").to_numpy(), REMOVED, reviewed)
+
+
+def refit_audit(audit: Audit, run: Run, context: RunContext, log_url: str | None = None) -> dict[str, Any]:
+    """Returns the ``preview`` of the decisions so far, kept in the run's folder for the pages. ``log_url``: of the
+    review log, where it is not the audit's own."""
+    url = log_url or audit.log_url
+    with run.lock(), ReviewLog.open(url, audit=audit.log_name(url)) as log:
+        found = preview(audit, run, log, embedder(context))
+        write_json(run.refit_path, found)
+    return found
 
 
 def preview(

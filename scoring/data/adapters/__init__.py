@@ -137,7 +137,8 @@ def check_adapter(kind: type[Source], others: Iterable[type[Source]]) -> None:
 
 
 def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
-    """The name of the adapter for a table that names none: by ``factory``, by a folder's marker, by a file's ending."""
+    """The name of the adapter for a table that names none: by ``factory``, by a look at what is there, by a file's
+    ending. An adapter that lacks a key of the table is not meant."""
     path, where = config.get("path"), f"audit.toml: data[{number}]"
     kinds = known_adapters().values()
     if "factory" in config:
@@ -145,15 +146,27 @@ def _guess(audit: Audit, number: int, config: dict[str, Any]) -> str:
     if not isinstance(path, str) or not path:
         raise HardlookError(f'{where} names no data; add path = "…", or factory = "file.py:callable"')
     place = Path(os.path.realpath(audit.root / Path(path).expanduser()))
-    if place.is_dir():
-        marked = [kind.name for kind in kinds if any((place / marker).is_file() for marker in kind.markers)]
-        return marked[0] if marked else next(kind.name for kind in kinds if kind.reads_any_folder)
-    for kind in kinds:
-        if place.suffix.lower() in kind.endings:
-            return kind.name
+    seen = [kind for kind in kinds if kind.recognises(place)]
+    others = [kind for kind in kinds if (kind.reads_any_folder if place.is_dir() else _has_ending(kind, place))]
+    meant = [kind for kind in seen if _knows(kind, config)]
+    if len(meant) > 1:
+        names = " or ".join(repr(kind.name) for kind in meant)
+        raise HardlookError(f'{where}.path = {path!r} can be {names}; say which: adapter = "{meant[0].name}"')
+    for kind in (*meant, *(kind for kind in others if _knows(kind, config)), *seen, *others):
+        return kind.name
     if not place.exists():
         raise HardlookError(f"{where}.path = {path!r}: {nothing_at(place)}")
-    *others, last = sorted(ending for kind in kinds for ending in kind.endings)
+    *endings, last = sorted(ending for kind in kinds for ending in kind.endings)
     raise HardlookError(
-        f"{where}.path = {path!r} is of no known kind; needed a folder, {', '.join(others)} or {last}, or an adapter"
+        f"{where}.path = {path!r} is of no known kind; needed a folder, {', '.join(endings)} or {last}, or an adapter: "
+        f"{', '.join(kind.name for kind in kinds)}"
     )
+
+
+def _has_ending(kind: type[Source], place: Path) -> bool:
+    return place.suffix.lower() in kind.endings
+
+
+def _knows(kind: type[Source], config: dict[str, Any]) -> bool:
+    """Returns whether an adapter knows every key of a table."""
+    return set(config) <= {each.name for each in fields(kind) if is_key(each.name)}

@@ -29,6 +29,8 @@ from scoring.audit.user_code import load_callable
 from scoring.data.exif_orientation import upright
 from scoring.data.images import decode
 
+HUGGING_FACE = "Hugging Face's datasets"
+
 
 @dataclass(kw_only=True)
 class Listing:
@@ -91,8 +93,17 @@ class Source:
     sorts_as_text: ClassVar[bool] = False
     """Whether the library that usually reads such data numbers classes sorted as text, even where they are numbers."""
 
+    turned_by: ClassVar[str] = ""
+    """The tool that reads such images with their EXIF orientation applied; empty where none does."""
+
     starting: ClassVar[str] = ""
     """What a sentence about a missing file adds: where relative paths start, and the key that changes it."""
+
+    @classmethod
+    def recognises(cls, place: Path) -> bool:
+        """Returns whether what lies at a path is surely of this kind, by a look inside; here, a folder with one of the
+        ``markers``. An adapter whose files or folders have the endings or names of others looks further."""
+        return place.is_dir() and any((place / marker).is_file() for marker in cls.markers)
 
     root: Path
     number: int
@@ -159,7 +170,8 @@ class Source:
     @property
     def turns(self) -> bool:
         """Returns whether images reach the transform with their EXIF orientation applied."""
-        return self.image_feature is not None if self.exif is None else self.exif
+        turned = bool(self.turned_by) or self.image_feature is not None
+        return turned if self.exif is None else self.exif
 
     def describe_exif(self) -> str | None:
         """Returns how the EXIF orientation of the source's images is treated, and why; None where there are none to
@@ -169,7 +181,7 @@ class Source:
         why = (
             "as set in audit.toml"
             if self.exif is not None
-            else "as in Hugging Face's datasets"
+            else f"as in {self.turned_by or HUGGING_FACE}"
             if self.turns
             else "as the loader decides"
             if self.loader

@@ -1,7 +1,8 @@
-"""Names of files as a table has them → as this system has them.
+"""Names of files as a table has them → as this system has them; the folders in a folder.
 
 Inputs → outputs: a folder and a relative path → the path under which the file lies there. Cost: one look at the disk
-per name, up to five where it is not there as written. Known limits: accents are tried all composed or all apart.
+per name, up to five where it is not there as written; one listing of a folder. Known limits: accents are tried all
+composed or all apart.
 """
 
 from __future__ import annotations
@@ -19,3 +20,10 @@ def on_this_system(folder: Path, name: str) -> str:
     slashed = name.replace("\\", "/")
     ways = (slashed, *(normalize(form, text) for text in (name, slashed) for form in ("NFC", "NFD")))
     return next((way for way in ways if os.path.exists(folder / way)), name)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders right in a folder, sorted, without hidden ones."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    return [folder / name for name in sorted(names)]

@@ -1,0 +1,232 @@
+"""The first pass over the data gives the numbers of the two-step way, decodes each image once, resumes, and fails
+early."""
+
+import shutil
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from scoring.audit import Audit
+from scoring.audit.errors import HardlookError
+from scoring.audit.storage import read_json, read_table, read_vectors
+from scoring.data import kept_pictures
+from scoring.data.adapters import base
+from scoring.pipeline import first_pass, predictions, shards
+from scoring.pipeline.read_data import read_data
+from scoring.pipeline.score_audit import score_audit
+
+from ..modalities import text_audit, vector_audit
+from ..small_audits import spoil, striped, write_small_audit
+
+ONLY = ["uncertainty", "neighbours"]
+ARRAYS = """
+[[data]]
+path = "more.npz"
+split = "train"
+inputs = "images"
+labels = "labels"
+"""
+
+
+@pytest.fixture
+def small(tmp_path, monkeypatch):
+    """36 image files, 13 rows of an array (two of them equal) and a file that is no image, in batches of 8."""
+    for module in (first_pass, predictions, shards):
+        monkeypatch.setattr(module, "BATCH", 8)
+    root = write_small_audit(tmp_path / "audit")
+    images = np.stack([striped(at % 3, 5000 + at // 2) for at in range(13)])
+    np.savez(root / "more.npz", images=images, labels=np.arange(13) % 3)
+    text = (root / "audit.toml").read_text()
+    (root / "audit.toml").write_text(text.replace("[run.main]", ARRAYS + "\n[run.main]"))
+    model = (root / "model.py").read_text()
+    (root / "model.py").write_text(
+        model.replace("def transform(image):", "def transform(image):\n    image = picture(image)")
+        + "\n\ndef picture(image):\n    from PIL import Image\n"
+        "    return image if hasattr(image, 'convert') else Image.fromarray(image)\n"
+    )
+    (root / "train" / "b" / "3.png").write_bytes(b"no image")
+    return root
+
+
+def score(root, only=ONLY, **options):
+    audit = Audit.open(root)
+    return score_audit(audit, audit.run(), device="cpu", only=only, anyway=True, **options)
+
+
+def two_steps(root, only=ONLY):
+    read_data(Audit.open(root))
+    return score(root, only, read=False)
+
+
+def written(root):
+    """What a scoring wrote, as values: the bits of vectors, tables, thumbnails, and the check's findings."""
+    audit = Audit.open(root)
+    run = audit.run()
+    vectors = {}
+    for path in (run.logits_path, *([run.features_path] if run.features_path.is_file() else [])):
+        ids, values = read_vectors(path)
+        vectors[path.name] = (ids.tolist(), values.tobytes())
+    tables = {
+        path.name: read_table(path).to_pandas().to_json()
+        for path in (audit.examples_path, run.predictions_path, *run.scores_folder.glob("*"))
+    }
+    pictures = {name: audit.thumbnails.get(name) for name in audit.thumbnails.ids()}
+    kept = {name: audit.originals.get(name) for name in audit.originals.ids()}
+    record = {name: run.record()[name] for name in ("head", "output")}
+    return vectors, tables, pictures, kept, read_json(run.check_path)["findings"], record
+
+
+def test_the_numbers_and_files_are_those_of_the_two_step_way(small, tmp_path):
+    shutil.copytree(small, tmp_path / "other")
+    two_steps(tmp_path / "other")
+    score(small)
+    assert written(small) == written(tmp_path / "other")
+    assert not list(small.glob("runs/main/parts/*"))
+
+
+@pytest.mark.parametrize("make", [vector_audit, text_audit])
+def test_vectors_and_texts_too(tmp_path, make):
+    made = make(tmp_path / "audit")
+    for name in ("examples.parquet", "runs", "parts", "thumbnails.arrow", "media.arrow", "examples.json"):
+        path = made / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    shutil.copytree(made, tmp_path / "other")
+    two_steps(tmp_path / "other")
+    score(made)
+    assert written(made) == written(tmp_path / "other")
+
+
+def test_each_image_is_decoded_once_and_a_few_for_the_checks(tmp_path, monkeypatch):
+    root = write_small_audit(tmp_path / "audit")
+    for epoch in (1, 2):
+        (root / "checkpoints" / f"epoch-{epoch}.pt").unlink()
+    for at in range(400):
+        Image.fromarray(striped(at % 3, 9000 + at)).save(root / "train" / "abc"[at % 3] / f"more{at}.png")
+    decoded = Counter()
+    real = kept_pictures.decode
+
+    def counted(data):
+        decoded[data] += 1
+        return real(data)
+
+    monkeypatch.setattr(kept_pictures, "decode", counted)
+    monkeypatch.setattr(base, "decode", counted)
+    score(root)
+    assert len(decoded) == 436
+    assert (
+        sum(decoded.values()) - 436 <= first_pass.FEW + 12 * 2 + 1
+    )  # the twelve test images are read twice for the check
+    before = sum(decoded.values())
+    score(root)
+    assert sum(decoded.values()) - before <= 1 + predictions.SAMPLE  # nothing changed: does the model still give them?
+
+
+def test_what_a_killed_pass_computed_is_not_computed_again(small, tmp_path, monkeypatch):
+    shutil.copytree(small, tmp_path / "other")
+    score(tmp_path / "other")
+    batches = []
+    real = first_pass.predict_batch
+
+    def dying(model, batch):
+        if len(batches) == 3:
+            raise KeyboardInterrupt
+        batches.append(len(batch))
+        return real(model, batch)
+
+    monkeypatch.setattr(first_pass, "predict_batch", dying)
+    with pytest.raises(KeyboardInterrupt):
+        score(small)
+    assert len(list(small.glob("runs/main/parts/first_pass/batch-*.parquet"))) == 3
+    again = []
+    monkeypatch.setattr(
+        first_pass, "predict_batch", lambda model, batch: again.append(len(batch)) or real(model, batch)
+    )
+    score(small)
+    assert sum(again) == 48 - sum(batches)
+    assert written(small) == written(tmp_path / "other")
+
+
+def test_parts_of_another_model_are_not_taken(small, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(first_pass.FirstPass, "end", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            score(small)
+    assert list(small.glob("runs/main/parts/first_pass/batch-*.parquet"))
+    (small / "checkpoints" / "epoch-3.pt").unlink()
+    shutil.copytree(small, tmp_path / "other", ignore=shutil.ignore_patterns("runs"))
+    score(small)
+    two_steps(tmp_path / "other")
+    assert written(small) == written(tmp_path / "other")
+
+
+def test_changed_and_added_examples_alone_go_through_the_model(small, tmp_path, monkeypatch):
+    score(small)
+    Image.fromarray(striped(1, 77)).save(small / "train" / "b" / "0.png")
+    Image.fromarray(striped(2, 78)).save(small / "train" / "c" / "new.png")
+    rows = []
+    real = first_pass.predict_batch
+    monkeypatch.setattr(first_pass, "predict_batch", lambda model, batch: rows.append(len(batch)) or real(model, batch))
+    assert {one["name"]: one["computed"] for one in score(small).passes}["predictions"] == 2
+    assert rows == [2]
+    shutil.copytree(small, tmp_path / "other", ignore=shutil.ignore_patterns("runs", "parts", "*.arrow", "examples.*"))
+    two_steps(tmp_path / "other")
+    one, other = (
+        read_table(Audit.open(root).run().predictions_path).to_pandas() for root in (small, tmp_path / "other")
+    )
+    np.testing.assert_allclose(one["loss"], other["loss"], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        ("checkpoints/*.pt", "nowhere/*.pt", "nowhere"),
+        ("model.py:net", "model.py:nett", "nett"),
+        ("model.py:transform", "model.py:trafo", "trafo"),
+        ('"a", "b", "c"]', '"a", "b", "c", "d"]', "classes"),
+    ],
+)
+def test_what_is_wrong_with_the_run_is_said_before_any_data_is_read(small, old, new, what):
+    text = (small / "audit.toml").read_text()
+    assert old in text
+    (small / "audit.toml").write_text(text.replace(old, new))
+    with pytest.raises(HardlookError, match=what):
+        score(small)
+    assert not (small / "examples.parquet").exists() and not list(small.glob("thumbnails.arrow/*"))
+
+
+@pytest.mark.parametrize(
+    ("forward", "what"),
+    [
+        ("return self.net(x.flatten(1))", "the model fails on inputs of shape"),
+        ("return self.net(x)[:, :2]", "the model gives 2 logits"),
+    ],
+)
+def test_a_model_that_cannot_take_the_inputs_is_told_before_any_data_is_read(small, forward, what):
+    spoil(small, forward)
+    with pytest.raises(HardlookError, match=what):
+        score(small)
+    assert not (small / "examples.parquet").exists()
+
+
+def test_a_transform_that_fails_on_every_example_is_told_before_any_data_is_read(small):
+    text = (small / "model.py").read_text()
+    (small / "model.py").write_text(text.replace('convert("L")', 'convert("nothing")'))
+    with pytest.raises(
+        HardlookError, match="48 of 48 examples cannot be turned into inputs, the first: example 'a/0.png'"
+    ):
+        score(small)
+    assert not (small / "examples.parquet").exists()
+
+
+def test_outputs_that_look_like_logits_at_first_and_are_none_are_computed_the_two_step_way(
+    small, tmp_path, monkeypatch
+):
+    spoil(small, "return (8 * self.net(x)).sigmoid()")
+    shutil.copytree(small, tmp_path / "other")
+    two_steps(tmp_path / "other", ["uncertainty"])
+    monkeypatch.setattr(first_pass, "_gives_logits", lambda context, inputs: True)
+    score(small, ["uncertainty"])
+    assert Audit.open(small).run().record()["output"]["kind"] == "sigmoid"
+    assert written(small) == written(tmp_path / "other")
