@@ -111,7 +111,8 @@ def _found(folder: Path, options: argparse.Namespace) -> int:
         print(f"  to decide: {question}")
     print(f"wrote {path}")
     if not found.complete:
-        print(f"next: write what is to decide into {path}, then run hardlook check {folder}")
+        then = f"hardlook train {folder}" if found.untrained else f"hardlook check {folder}"
+        print(f"next: write what is to decide into {path}, then run {then}" if found.asked else f"next: {then}")
         return 0
     return _look(folder)
 

@@ -79,8 +79,19 @@ def _table(resize: Any, crop: Any, interpolation: Any, mean: Any, std: Any) -> T
         table["crop"] = sides[0] if isinstance(sides, list) and sides[0] == sides[-1] else sides
     for name, values in (("mean", mean), ("std", std)):
         if values is not None:
-            table[name] = [float(value) for value in torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()]
+            table[name] = [
+                _shortest(value) for value in torch.as_tensor(values, dtype=torch.float64).reshape(-1).tolist()
+            ]
     return table
+
+
+def _shortest(value: float) -> float:
+    """The shortest number of the same float32, which is what a transform computes with.
+
+    >>> _shortest(0.48500001430511475)
+    0.485
+    """
+    return float(str(np.float32(value)))
 
 
 def _size(size: Any) -> int | list[int]:

@@ -21,7 +21,14 @@ from scoring.setup.converted_found import converted_model
 from scoring.setup.findings import FoundModel, Line, Value
 from scoring.setup.huggingface_found import huggingface_model, is_pretrained
 from scoring.setup.lightning_found import is_lightning, lightning_model
-from scoring.setup.plain_found import ASK_TRANSFORM, is_code, matched_model, named_architecture, own_model
+from scoring.setup.plain_found import (
+    ASK_TRANSFORM,
+    is_code,
+    matched_model,
+    named_architecture,
+    own_model,
+    untrained_model,
+)
 from scoring.setup.references import reference
 from scoring.setup.timm_found import timm_model, training_arguments
 
@@ -46,9 +53,7 @@ def find_model(model: str | None, checkpoints: str | None, transform: str | None
     if place is not None and place.is_dir():
         found = _of_folder(place, checkpoints, folder)
     elif checkpoints is None:
-        raise HardlookError(
-            f"--model {model} comes without weights; name them: --checkpoints PATH (a file, a folder or a glob)"
-        )
+        found = untrained_model(str(model), folder)
     else:
         found = _of_files(model, find_files(checkpoints, folder), folder)
     if transform is None:

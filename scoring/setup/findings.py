@@ -54,7 +54,7 @@ class FoundModel:
     kind: str
     model: Line
     arguments: tuple[Line, ...] = ()
-    checkpoints: Line
+    checkpoints: Line | None
     transform: tuple[Line, ...] | Line = ()
     settings: tuple[Line, ...] = ()
     classes: tuple[str, ...] = ()
@@ -70,7 +70,7 @@ class FoundModel:
     def complete(self) -> bool:
         """Returns whether no line that the model needs is a question."""
         needed = (self.model, self.checkpoints, *self.arguments)
-        return not any(line.asked for line in needed)
+        return not any(line is None or line.asked for line in needed)
 
 
 def as_value(given: object) -> Value | None:

@@ -8,9 +8,11 @@ Inputs → outputs: what the command line names → `FoundAudit`. Cost: that of 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from torch import nn
 
 from scoring.models import build_model, fit_state, read_state_dict
 from scoring.setup.checkpoint_found import find_model
@@ -24,12 +26,13 @@ from scoring.setup.written_config import config_text
 @dataclass(frozen=True)
 class FoundAudit:
     """The text of ``audit.toml``; sentences on what was found and on what could not be decided; whether a first look
-    can be taken."""
+    can be taken; whether the model is yet to be trained."""
 
     text: str
     said: tuple[str, ...]
     asked: tuple[str, ...]
     complete: bool
+    untrained: bool = False
 
 
 def find_audit(
@@ -50,14 +53,17 @@ def find_audit(
     media = run.media if run else None
     data = find_data(paths, folder, media=media, natural_order=run.natural if run else False)
     if run is not None:
-        run, data = _fitted(run, data.media), _with_exif(data, run.exif)
-        if run.complete:
-            _refuse_unfitting(run, folder)
+        run, data = _fitted(_with_width(run, names or data.classes), data.media), _with_exif(data, run.exif)
+        if run.complete and run.checkpoints is not None:
+            _refuse_unfitting(run, run.checkpoints, folder)
+        elif run.checkpoints is None and not any(line.asked for line in run.arguments):
+            _build(run, folder)
     line, questions = classes_line(data, run, names)
     said = (*data.said, *((_order(line),) if not line.asked else ()), *(run.said if run else ()))
     asked = (*data.asked, *questions, *(run.asked if run else (NO_MODEL,)))
     complete = run is not None and run.complete and not questions and not _asks_transform(run)
-    return FoundAudit(config_text(data, run, line), said, asked, complete)
+    untrained = run is not None and run.checkpoints is None
+    return FoundAudit(config_text(data, run, line), said, asked, complete, untrained)
 
 
 NO_MODEL = "the model: name its checkpoints (--checkpoints), or import predictions: hardlook import-predictions"
@@ -98,8 +104,24 @@ def _with_exif(data: FoundData, exif: bool | None) -> FoundData:
     return replace(data, tables=tuple((*table, line) for table in data.tables))
 
 
-def _refuse_unfitting(run: FoundModel, folder: Path) -> None:
+def _with_width(run: FoundModel, classes: Sequence[str]) -> FoundModel:
+    """The run of an untrained model with the number of classes as its width."""
+    if run.checkpoints is not None or not classes:
+        return run
+    lines = [
+        replace(line, value=len(classes), asked=False)
+        if line.asked and line.reason == "the number of classes"
+        else line
+        for line in run.arguments
+    ]
+    return replace(run, arguments=tuple(lines))
+
+
+def _build(run: FoundModel, folder: Path) -> nn.Module:
+    """The model; raises `HardlookError` where it cannot be built."""
+    return build_model(str(run.model.value), {line.key: line.value for line in run.arguments}, folder)
+
+
+def _refuse_unfitting(run: FoundModel, checkpoints: Line, folder: Path) -> None:
     """Raises `HardlookError` where the model cannot be built, or the weights are those of another one."""
-    arguments = {line.key: line.value for line in run.arguments}
-    built = build_model(str(run.model.value), arguments, folder)
-    fit_state(built, read_state_dict(unwritten(run.checkpoints.value, folder)))
+    fit_state(_build(run, folder), read_state_dict(unwritten(checkpoints.value, folder)))

@@ -56,6 +56,33 @@ def own_model(given: str, files: CheckpointFiles, folder: Path) -> FoundModel:
     )
 
 
+def untrained_model(given: str, folder: Path) -> FoundModel:
+    """The lines of a model that has no checkpoints yet: `hardlook train` or a Recorder writes them."""
+    arguments: list[Line] = []
+    asked: list[str] = []
+    if is_code(given):
+        model, reason = reference(given, folder), "as named by --model"
+        defaults, _ = parameters_of(load_callable(model, folder))
+        for name, default in defaults.items():
+            if name in WIDTHS:
+                arguments.append(Line(name, "", "the number of classes", asked=True))
+            elif default is inspect.Parameter.empty:
+                arguments.append(Line(name, "", "needed by the factory: write its value", asked=True))
+                asked.append(f"the factory needs the argument {name}, which no file states")
+    else:
+        model, reason = given, ""
+        arguments.append(Line("num_classes", "", "the number of classes", asked=True))
+    return FoundModel(
+        kind="untrained",
+        model=Line("model", model, reason),
+        arguments=tuple(arguments),
+        checkpoints=None,
+        transform=asked_transform(),
+        said=(f"{given} without checkpoints: it is to be trained",),
+        asked=(*asked, ASK_TRANSFORM),
+    )
+
+
 def named_architecture(name: str, files: CheckpointFiles) -> FoundModel:
     """The lines of a torchvision model; its weights' own transform is taken for that of the training."""
     head = head_shape(files.last)

@@ -71,7 +71,9 @@ def _run(model: FoundModel | None) -> list[str]:
     transform = (model.transform,) if isinstance(model.transform, Line) else model.transform
     inline = _inline("arguments", model.arguments)
     lines += inline or []
-    lines += _lines([model.checkpoints, *model.settings])
+    lines += _lines([*([model.checkpoints] if model.checkpoints else []), *model.settings])
+    if model.checkpoints is None:
+        lines.append("# checkpoints: those of `hardlook train` or of a Recorder, checkpoints/main/*.pt")
     if isinstance(model.transform, Line):
         lines += _lines(transform)
     if model.arguments and inline is None:

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+import tomllib
 import types
 from pathlib import Path
 
@@ -286,7 +287,13 @@ def test_the_reader_of_sixteen_bits_and_the_commands_of_own_data_run(reviewed, w
     cv2 = types.ModuleType("cv2")
     cv2.IMREAD_UNCHANGED, cv2.imread = -1, lambda path, flag: np.arange(12, dtype=np.uint16).reshape(2, 2, 3)
     monkeypatch.setitem(sys.modules, "cv2", cv2)
+    import torch
+    from torchvision.models import resnet18
+
+    write_images(workshop)
+    torch.save(resnet18(num_classes=3).state_dict(), workshop / "final.pth")
     run_page("own-data", workshop)
+    assert (workshop / "photos/audit.toml").is_file()
     names = {}
     exec((workshop / "my-audit/load.py").read_text(), names)
     assert names["read"](Path("x.tif"))[0, 0].tolist() == [2, 1, 0]
@@ -345,58 +352,89 @@ def trained(model, root, classes, epochs=2):
     return fit(model, Pictures(), epochs=epochs, lr=0.003, batch_size=30)
 
 
-SMALLER = {
-    "hardlook score my-audit": f"hardlook score my-audit {SCORES}",
-    "resize = 256": "resize = 32",
-    "crop = 224": "crop = 32",
-}
+@pytest.fixture
+def beside(workshop):
+    """A working directory with the images of an audit that `hardlook new` is to write beside them."""
+    write_images(workshop)
+    return workshop
 
 
-def test_the_recipe_of_one_checkpoint_runs(pictures):
+def run_recipe(page, folder, replaced=None):
+    """Run a page whose first commands are about the files that it shows after them."""
+    for block in blocks(page, "python"):
+        if block.file is not None:
+            text = block.text
+            for old, new in (replaced or {}).items():
+                text = text.replace(old, new)
+            (folder / block.file).write_text(text)
+    run_page(page, folder, replaced)
+
+
+SMALL = "{ mode = 'RGB', resize = 32, crop = 32, mean = [0.485, 0.456, 0.406], std = [0.229, 0.224, 0.225] }"
+
+
+def test_the_recipe_of_one_checkpoint_runs(beside):
     import torch
     from torchvision.models import resnet18
 
-    model = trained(resnet18(num_classes=3), pictures / "my-audit", ["cat", "dog", "bird"])
-    torch.save(model.state_dict(), pictures / "my-audit" / "final.pth")
-    fewer = {**SMALLER, "hardlook score my-audit": "hardlook score my-audit --only uncertainty,neighbours"}
-    run_page("recipes/one-checkpoint", pictures, {**fewer, "epochs = 8": "epochs = 2"})
-    assert len(list((pictures / "my-audit/runs/main").glob("dynamics/main/epoch-*"))) == 2, "the training was recorded"
+    model = trained(resnet18(num_classes=3), beside, ["bird", "cat", "dog"])
+    torch.save(model.state_dict(), beside / "final.pth")
+    replaced = {
+        "--checkpoints final.pth": f'--checkpoints final.pth --transform "{SMALL}"',
+        "hardlook score my-audit": "hardlook score my-audit --only uncertainty,neighbours",
+        "resize = 256": "resize = 32",
+        "crop = 224": "crop = 32",
+        "epochs = 8": "epochs = 2",
+    }
+    run_page("recipes/one-checkpoint", beside, replaced)
+    assert len(list((beside / "my-audit/runs/main").glob("dynamics/main/epoch-*"))) == 2, "the training was recorded"
 
 
 @quiet
-def test_the_recipe_of_lightning_runs(pictures):
-    run_page(
-        "recipes/lightning",
-        pictures,
-        {
-            "hardlook score my-audit": f"hardlook score my-audit {SCORES},aum",
-            "max_epochs=8": "max_epochs=8, accelerator='cpu', enable_progress_bar=False, enable_model_summary=False",
-            "batch_size=64": "batch_size=8",
-        },
-    )
-    assert (pictures / "my-audit/runs/main/scores/aum.parquet").is_file()
+def test_the_recipe_of_lightning_runs(beside, monkeypatch):
+    monkeypatch.syspath_prepend(str(beside))
+    few = "accelerator='cpu', enable_progress_bar=False, enable_model_summary=False"
+    try:
+        run_recipe(
+            "recipes/lightning",
+            beside,
+            {
+                "hardlook score my-audit": f"hardlook score my-audit {SCORES}",
+                "hardlook score recorded": f"hardlook score recorded {SCORES},aum",
+                "max_epochs=8": f"max_epochs=8, {few}",
+                "batch_size=64": "batch_size=8",
+            },
+        )
+    finally:
+        for name in ("lit", "fit"):
+            sys.modules.pop(name, None)
+    assert (beside / "my-audit/runs/main/scores/vog.parquet").is_file()
+    assert (beside / "recorded/runs/main/scores/aum.parquet").is_file()
 
 
-def test_the_recipe_of_timm_runs(pictures):
+def test_the_recipe_of_timm_runs(beside):
     import timm
     import torch
 
     model = timm.create_model("resnet10t", num_classes=3)
     for epoch in range(3):
-        trained(model, pictures / "my-audit", ["bird", "cat", "dog"])
-        path = pictures / "output" / "train" / "one" / f"checkpoint-{epoch}.pth.tar"
+        trained(model, beside, ["bird", "cat", "dog"])
+        path = beside / "output" / "train" / "one" / f"checkpoint-{epoch}.pth.tar"
         path.parent.mkdir(parents=True, exist_ok=True)
         torch.save({"epoch": epoch, "arch": "resnet10t", "state_dict": model.state_dict()}, path)
+    torch.save(model.state_dict(), beside / "weights.pth")
     run_page(
         "recipes/timm",
-        pictures,
+        beside,
         {
-            "resize = 236": "resize = 32",
-            "crop = 224": "crop = 32",
+            "--checkpoints output/train/one": f'--checkpoints output/train/one --transform "{SMALL}"',
             "hardlook score my-audit": f"hardlook score my-audit {SCORES}",
         },
     )
-    assert (pictures / "my-audit/runs/main/scores/vog.parquet").is_file()
+    assert (beside / "my-audit/runs/main/scores/vog.parquet").is_file()
+    written = tomllib.loads((beside / "other/audit.toml").read_text())["run"]["main"]
+    (told,) = blocks("recipes/timm", "toml")
+    assert written == tomllib.loads(told.text)["run"]["main"], "the page says what is written"
 
 
 def test_the_recipe_of_label_studio_runs(workshop):
@@ -435,19 +473,24 @@ def test_the_recipe_of_label_studio_runs(workshop):
 
 
 @quiet
-def test_the_recipe_of_hugging_face_runs(workshop):
+def test_the_recipe_of_hugging_face_runs(workshop, monkeypatch):
+    monkeypatch.syspath_prepend(str(workshop))
     write_bert(workshop / "my-bert")
-    write_texts(workshop / "my-audit" / "texts.csv")
-    run_page(
+    write_texts(workshop / "texts.csv")
+    run_recipe(
         "recipes/huggingface",
         workshop,
         {
-            "hardlook score my-audit": f"hardlook score my-audit {SCORES},aum",
-            "num_train_epochs=4": "num_train_epochs=4, learning_rate=0.01, use_cpu=True, disable_tqdm=True",
+            "hardlook score my-audit": f"hardlook score my-audit {SCORES}",
+            "hardlook score recorded": f"hardlook score recorded {SCORES},aum",
+            "num_train_epochs=4": "num_train_epochs=4, learning_rate=0.01, use_cpu=True, disable_tqdm=True, "
+            "dataloader_pin_memory=False",
             "max_length=128": "max_length=12",
+            "length = 128": "length = 12",
         },
     )
-    assert (workshop / "my-audit/runs/main/scores/aum.parquet").is_file()
+    assert (workshop / "my-audit/runs/main/scores/vog.parquet").is_file()
+    assert (workshop / "recorded/runs/main/scores/aum.parquet").is_file()
 
 
 WORDS = {"World": "treaty border minister", "Sports": "goal match team", "Business": "profit market shares"}
@@ -461,7 +504,7 @@ def write_texts(path):
         label = list(WORDS)[number % 3]
         text = " ".join(random.choice(WORDS[label].split(), 6))
         rows.append(f"text-{number},{'test' if number >= 42 else 'train'},{text},{label}")
-    path.parent.mkdir(parents=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(rows))
 
 
@@ -489,7 +532,7 @@ def write_bert(folder):
 
 
 def test_the_recipe_of_scikit_learn_runs(workshop):
-    run_page("recipes/scikit-learn", workshop)
+    run_recipe("recipes/scikit-learn", workshop)
     assert (workshop / "my-audit/runs/folds/scores/label_quality.parquet").is_file()
 
 

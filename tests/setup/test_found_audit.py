@@ -99,6 +99,17 @@ def test_code_of_ones_own_is_called_with_the_width_of_the_head_and_asks_for_the_
         assert torch.equal(module[0].weight, torch.load(work / "e2.pt")["0.weight"])
 
 
+def test_a_model_without_checkpoints_is_one_to_be_trained(work, capsys):
+    (work / "train.py").write_text(MODEL.replace("net(width,", "net(width=4,"))
+    given = ("--train", "images", "--model", "train.py:net", "--transform", "{ mode = 'RGB', resize = [32, 32] }")
+    assert hardlook("new", "my-audit", *given) == 0
+    run = settings(work / "my-audit")["run"]["main"]
+    assert run["arguments"] == {"num_classes": 3} and "checkpoints" not in run
+    assert "next: hardlook train my-audit" in capsys.readouterr().out
+    assert hardlook("train", "my-audit", "--device", "cpu") == 0
+    assert len(list((work / "my-audit" / "checkpoints" / "main").glob("*.pt"))) > 1
+
+
 def test_identical_weights_are_left_out_with_a_word_and_the_numbered_file_stays(work, capsys):
     state = zoo.resnet18(num_classes=3).state_dict()
     torch.save({"state_dict": zoo.resnet18(num_classes=3).state_dict(), "epoch": 1}, work / "epoch_1.pt")
@@ -131,7 +142,7 @@ def test_a_number_of_classes_that_is_not_that_of_the_outputs_is_a_question(work,
         (("--train", "nowhere"), "--train nowhere: there is nothing there; . holds empty, images, notes.txt"),
         (("--train", "empty"), "the folder is empty"),
         (("--model", "resnet18"), "--model alone describes no audit; name its data too"),
-        (("--train", "images", "--model", "resnet18"), "--model resnet18 comes without weights"),
+        (("--train", "images", "--model", "resnet81"), "is not a torchvision model; did you mean resnet18"),
         (("--train", "images", "--checkpoints", "no/*.pt"), "nothing is there"),
         (("--train", "images", "--checkpoints", "notes.txt"), "is not a checkpoint: it is a text file"),
         (("--train", "images", "--sample", "digits"), "--sample copies a project of its own"),
