@@ -13,12 +13,15 @@ depends on n.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from scoring.audit.errors import HardlookError
@@ -46,6 +49,10 @@ class Size:
     factor_bytes: int
     memory_budget: int
     notes: tuple[str, ...] = ()
+    cached_bytes: int = 0
+    """What cached activations and graphs take, once they are made."""
+    held_bytes: int | None = None
+    """What the process (or the device) holds, caches and graphs among it, once these are made; None before."""
 
     @property
     def bytes(self) -> int:
@@ -53,10 +60,13 @@ class Size:
         return self.basis_bytes + self.factor_bytes
 
     def __str__(self) -> str:
+        start = f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
+        own = f"{self.bytes / 1e9:.2g} GB for the basis and the factors"
+        if self.held_bytes is None:
+            return f"{start}{own}, and up to {self.memory_budget / 1e9:.2g} GB with cached activations and graphs"
         return (
-            f"{self.parameters:,} parameters, {self.products} Hessian products, rank {self.rank}: "
-            f"{self.bytes / 1e9:.2g} GB for the basis and the factors, up to "
-            f"{max(self.bytes, self.memory_budget) / 1e9:.2g} GB with cached activations and graphs"
+            f"{start}about {(self.held_bytes + self.bytes) / 1e9:.2g} GB in all: {own}, "
+            f"{self.cached_bytes / 1e9:.2g} GB for cached activations and graphs, and what the process holds anyway"
         )
 
 
@@ -241,3 +251,14 @@ def peak_memory() -> int | None:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def held_memory(device: torch.device) -> int | None:
+    """The bytes that torch holds on a CUDA device, else those of this process now; None on systems that do not say."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device)
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return peak_memory()
+    return pages * os.sysconf("SC_PAGE_SIZE")

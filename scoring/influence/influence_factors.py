@@ -40,6 +40,7 @@ from scoring.curvature.chosen_parameters import batches, check_reiterable, choos
 from scoring.curvature.forward import check_forward
 from scoring.curvature.gradient_coverage import parameters_with_gradient
 from scoring.curvature.hessian import hessian_products, products_on_few
+from scoring.curvature.low_rank import held_memory
 from scoring.curvature.second_derivative_check import twice_differentiable_parameters
 from scoring.gradients import device_of
 from scoring.gradients.plain_autograd import differentiable
@@ -95,7 +96,7 @@ class InfluenceFactors:
         PyTorch loss with a ``reduction``. ``arnoldi_dim``: P products; ``rank``: r; both lowered, with a note
         in the report, where the problem is smaller. ``l2``: the factor of ½‖W‖² the model was trained with.
         ``floor``: share of the largest eigenvalue below which eigenvalues are noise. ``memory_budget``: bytes
-        for basis, caches and graphs. ``announce`` hears the planned size, whose text says it, before the work starts;
+        for basis, caches and graphs. ``announce`` hears the planned size, whose text says it, before the products;
         ``advance`` is called after each product.
 
         The model runs in eval mode and is given back as it was. Deterministic for a seed on one machine.
@@ -113,7 +114,6 @@ class InfluenceFactors:
                 model, few(data, device_of(model)), chosen, loss, products_on_few
             )
         size = size_of(chosen, arnoldi_dim=arnoldi_dim, rank=rank, memory_budget=memory_budget)
-        announce(size)
         with differentiable(model, chosen.tensors):
             products = hessian_products(
                 model,
@@ -124,6 +124,8 @@ class InfluenceFactors:
                 memory_budget=max(0, memory_budget - size.bytes),
                 checked_before=True,
             )
+            held = held_memory(device_of(model))
+            announce(replace(size, cached_bytes=products.bytes, held_bytes=held))
             found = factorise(products, size, rank=rank, floor=floor, seed=seed, advance=advance)
         blocks = dict(zip(chosen.parameters, found.blocks, strict=True))
         report = replace(found.report, notes=(*left_out, *wrong, *found.report.notes, *products.notes))

@@ -31,6 +31,7 @@ from scoring.models.eval_mode import run as run_model
 from scoring.models.eval_mode import to_device
 from scoring.models.inputs import Unreadable, stacked, transformed
 from scoring.models.outputs import rows_of
+from scoring.pipeline.early_check import refuse_mistakes
 from scoring.pipeline.forward import predict_batch
 from scoring.pipeline.passed import Passed
 from scoring.pipeline.predictions import FIRST_PASS, predictions_key
@@ -40,8 +41,9 @@ FEW, MOST_TRIED = 16, 64
 """Examples that are put through the model first, and rows that are tried to find them."""
 
 
-def first_pass(context: Context, transform: Callable[[Any], Any]) -> Meet:
-    """Returns how a reading meets its companion; ``context.passed`` is then what the companion computes."""
+def first_pass(context: Context, transform: Callable[[Any], Any], *, anyway: bool = False) -> Meet:
+    """Returns how a reading meets its companion; ``context.passed`` is then what the companion computes. ``anyway``:
+    go on where a sample of much data shows a mistake."""
 
     def meet(listed: Sequence[ListedSource], anew: bool) -> FirstPass | None:
         sources = [each.source for each in listed]
@@ -54,6 +56,8 @@ def first_pass(context: Context, transform: Callable[[Any], Any]) -> Meet:
         if not kept and not _gives_logits(context, inputs):
             return None
         model = context.model if context.known_output else context.built
+        if not kept and not anyway:
+            refuse_mistakes(context, model, listed, transform)
         context.passed = Passed(context.run.parts_folder(FIRST_PASS), key)
         return FirstPass(context, model, transform, kept, inputs[0].numel() * inputs.element_size())
 

@@ -62,7 +62,7 @@ def score_audit(
         if run.config:
             say(f"checkpoints: {describe_order(context.checkpoints)}")
         if read:
-            meet = first_pass(context, fitted_transform(context)) if run.config else None
+            meet = first_pass(context, fitted_transform(context), anyway=anyway) if run.config else None
             read_data(audit, progress=context.progress, say=say, meet=meet)
         if run.config:
             findings = check_scored(context)

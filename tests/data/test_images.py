@@ -317,3 +317,28 @@ def test_bars_point_up_for_positive_and_down_for_negative_numbers():
     dark = pixels < 100
     assert dark[:60, :120].any() and not dark[70:, :120].any()
     assert dark[70:, 136:].any() and not dark[:60, 136:].any()
+
+
+def structural_similarity(one, other):
+    """Mean SSIM (Wang et al. 2004, eq. 13) of two grey pictures, in windows of 7 × 7."""
+    from scipy.ndimage import uniform_filter
+
+    x, y = (np.asarray(image.convert("L"), dtype=np.float64) for image in (one, other))
+    a, b = uniform_filter(x, 7), uniform_filter(y, 7)
+    xx, yy, xy = uniform_filter(x * x, 7) - a * a, uniform_filter(y * y, 7) - b * b, uniform_filter(x * y, 7) - a * b
+    c, d = (0.01 * 255) ** 2, (0.03 * 255) ** 2
+    return float(((2 * a * b + c) * (2 * xy + d) / ((a * a + b * b + c) * (xx + yy + d))).mean())
+
+
+@pytest.mark.parametrize("size", [(500, 375), (1600, 1200), (3000, 1700)])
+def test_a_thumbnail_of_the_whole_decoding_looks_like_one_of_the_reduced_decoding(size):
+    draw = np.random.default_rng(0)
+    coarse = Image.fromarray(draw.integers(0, 255, (size[1] // 20, size[0] // 20, 3)).astype(np.uint8))
+    noisy = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC)) + draw.normal(0, 10, (size[1], size[0], 3))
+    buffer = io.BytesIO()
+    Image.fromarray(np.clip(noisy, 0, 255).astype(np.uint8)).save(buffer, format="JPEG", quality=90)
+    reduced, whole = images.thumbnail(buffer.getvalue()), images.thumbnail(images.decode(buffer.getvalue()))
+    assert Image.open(io.BytesIO(whole)).size == Image.open(io.BytesIO(reduced)).size
+    assert structural_similarity(Image.open(io.BytesIO(whole)), Image.open(io.BytesIO(reduced))) >= 0.98
+    if max(size) <= 512:
+        assert whole == reduced

@@ -13,7 +13,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_table, read_vectors
 from scoring.data import kept_pictures
 from scoring.data.adapters import base
-from scoring.pipeline import first_pass, predictions, shards
+from scoring.pipeline import early_check, first_pass, predictions, shards
 from scoring.pipeline.read_data import read_data
 from scoring.pipeline.score_audit import score_audit
 
@@ -230,3 +230,25 @@ def test_outputs_that_look_like_logits_at_first_and_are_none_are_computed_the_tw
     score(small, ["uncertainty"])
     assert Audit.open(small).run().record()["output"]["kind"] == "sigmoid"
     assert written(small) == written(tmp_path / "other")
+
+
+def test_of_much_data_a_sample_shows_a_mistake_before_all_is_read(small, monkeypatch):
+    monkeypatch.setattr(early_check, "MUCH", 30)
+    text = (small / "audit.toml").read_text()
+    (small / "audit.toml").write_text(text.replace('["a", "b", "c"]', '["c", "a", "b"]'))
+    audit = Audit.open(small)
+    with pytest.raises(HardlookError, match="(?s)accuracy .* of a sample .*every score would be wrong"):
+        score_audit(audit, audit.run(), device="cpu", only=ONLY)
+    assert not (small / "examples.parquet").exists()
+    score(small)  # anyway
+    (small / "audit.toml").write_text(text)
+    score_audit(Audit.open(small), audit.run(), device="cpu", only=ONLY)
+
+
+def test_a_model_that_drops_at_random_is_refused_before_much_data_is_read(small, monkeypatch):
+    monkeypatch.setattr(early_check, "MUCH", 30)
+    spoil(small, "import torch; return torch.nn.functional.dropout(self.net(x), 0.5)")
+    audit = Audit.open(small)
+    with pytest.raises(HardlookError, match="different logits for the same inputs"):
+        score_audit(audit, audit.run(), device="cpu", only=["uncertainty"])
+    assert not (small / "examples.parquet").exists()
