@@ -7,15 +7,14 @@ never arrives here.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from scoring.audit import CONFIG
 from scoring.audit.atomic import atomic_path
 from scoring.audit.errors import HardlookError
-from scoring.data.labels import toml_text
 from scoring.setup.findings import FoundData, FoundModel, Line, Value
+from scoring.setup.toml_text import toml_key, toml_value
 
 WIDTH = 110
 """Longer values are broken into lines; longer reasons stand above their line."""
@@ -117,33 +116,6 @@ def _lines(lines: Iterable[Line]) -> list[str]:
         text = f"{body}    # {reason}" if reason and beside else f"# {reason}\n{body}" if reason else body
         found += [f"# {each}" if line.asked and not each.startswith("#") else each for each in text.split("\n")]
     return found
-
-
-def toml_key(key: str) -> str:
-    """A key as TOML writes it: bare where it can be.
-
-    >>> toml_key("lr"), toml_key("a b")
-    ('lr', '"a b"')
-    """
-    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else f'"{toml_text(key)}"'
-
-
-def toml_value(value: Value) -> str:
-    """A value in one line of TOML.
-
-    >>> toml_value({"a": [1, True], "b c": 1e-05})
-    '{ a = [1, true], "b c" = 1e-05 }'
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        return f'"{toml_text(value)}"'
-    if isinstance(value, (int, float)):
-        return repr(value)
-    if isinstance(value, Mapping):
-        inner = ", ".join(f"{toml_key(key)} = {toml_value(item)}" for key, item in value.items())
-        return f"{{ {inner} }}" if inner else "{}"
-    return f"[{', '.join(map(toml_value, value))}]"
 
 
 def broken(value: Value) -> str:
