@@ -366,3 +366,22 @@ def test_pictures_that_no_browser_shows_or_that_are_no_files_lie_beside_the_task
         np.testing.assert_array_equal(np.asarray(Image.open(path)), picture)
     assert found["train/a/1.png"] == tmp_path / "train/a/1.png"
     assert found["train/a/0.tif"].parent == tmp_path / "out/label-studio-pictures"
+
+
+def test_what_a_loader_reads_is_what_reviewers_see(tmp_path):
+    noise = np.random.default_rng(1).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+    (tmp_path / "train/a").mkdir(parents=True)
+    Image.fromarray(noise).save(tmp_path / "train/a/0.png")
+    (tmp_path / "load.py").write_text(
+        "import numpy\nfrom PIL import Image\n\n\ndef read(path):\n    return 255 - numpy.array(Image.open(path))\n"
+    )
+    (tmp_path / "audit.toml").write_text(
+        'format = 1\nclasses = ["a"]\n[[data]]\nsplit = "train"\npath = "train"\nloader = "load.py:read"\n'
+    )
+    made = Audit.open(tmp_path)
+    ingest(made)
+    with log_of(made) as log:
+        written = label_studio(made, None, log, tmp_path / "out")
+    (task,) = json.loads((tmp_path / "out/label-studio-train.json").read_text())
+    place = written.storage.parent / unquote(task["data"]["image"].removeprefix("/data/local-files/?d="))
+    np.testing.assert_array_equal(np.asarray(Image.open(place)), 255 - noise)

@@ -103,7 +103,7 @@ class Source:
     def recognises(cls, place: Path) -> bool:
         """Returns whether what lies at a path is surely of this kind, by a look inside; here, a folder with one of the
         ``markers``. An adapter whose files or folders have the endings or names of others looks further."""
-        return place.is_dir() and any((place / marker).is_file() for marker in cls.markers)
+        return place.is_dir() and any(os.path.isfile(place / marker) for marker in cls.markers)
 
     root: Path
     number: int

@@ -150,14 +150,14 @@ class FiftyOne(RecordSource):
 
 def is_samples(place: Path) -> bool:
     """Returns whether a folder holds a ``FiftyOneDataset``."""
-    return (place / "metadata.json").is_file() and (
-        "samples" in shape(place / "samples.json").keys or (place / "samples").is_dir()
+    return os.path.isfile(place / "metadata.json") and (
+        "samples" in shape(place / "samples.json").keys or os.path.isdir(place / "samples")
     )
 
 
 def is_labels(place: Path) -> bool:
     """Returns whether a folder holds a ``FiftyOneImageClassificationDataset``."""
-    beside = (place / "data").is_dir() or (place / "data.json").is_file()
+    beside = os.path.isdir(place / "data") or os.path.isfile(place / "data.json")
     return beside and shape(place / "labels.json").keys >= {"classes", "labels"}
 
 

@@ -23,7 +23,15 @@ def on_this_system(folder: Path, name: str) -> str:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The folders right in a folder, sorted, without hidden ones."""
-    with os.scandir(folder) as entries:
-        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    """The folders right in a folder, sorted, without hidden ones; a link that leads back to itself is none."""
+    try:
+        with os.scandir(folder) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if not entry.name.startswith(".")
+                and (entry.is_dir(follow_symlinks=False) or (entry.is_symlink() and os.path.isdir(entry.path)))
+            ]
+    except OSError:  # closed: whoever reads the folder says so
+        return []
     return [folder / name for name in sorted(names)]

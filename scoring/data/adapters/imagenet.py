@@ -36,7 +36,8 @@ class ImageNet(RecordSource):
     @classmethod
     def recognises(cls, place: Path) -> bool:
         """A folder with ``synsets.txt``, another list, and ``images``."""
-        return (place / CLASSES).is_file() and bool(list_files(place)) and (place / "images").is_dir()
+        there = os.path.isfile(place / CLASSES) and os.path.isdir(place / "images")
+        return there and bool(list_files(place))
 
     def records(self) -> Sequence[Record]:
         """The lines of every list."""

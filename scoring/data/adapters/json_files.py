@@ -54,7 +54,7 @@ def shape(path: Path) -> Shape:
         found = os.stat(path)
     except OSError:
         return Shape()
-    return _shape(str(path), found.st_size, found.st_mtime_ns) if path.is_file() else Shape()
+    return _shape(str(path), found.st_size, found.st_mtime_ns) if os.path.isfile(path) else Shape()
 
 
 @lru_cache(maxsize=64)

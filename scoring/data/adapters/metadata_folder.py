@@ -150,8 +150,8 @@ def metadata_files(place: Path) -> list[Path]:
     """The metadata files at a path: in the folder, else in the folders in it, sorted."""
     if not place.is_dir():
         return [place] if place.name == "metadata.jsonl" and place.is_file() else []
-    own = [place / name for name in NAMES if (place / name).is_file()]
-    return own or [folder / name for folder in folders_in(place) for name in NAMES if (folder / name).is_file()]
+    own = [place / name for name in NAMES if os.path.isfile(place / name)]
+    return own or [folder / name for folder in folders_in(place) for name in NAMES if os.path.isfile(folder / name)]
 
 
 def column_names(file: Path) -> list[str]:

@@ -88,6 +88,6 @@ class Roboflow(RecordSource):
 def tables(place: Path) -> list[Path]:
     """The tables at a path: its own, else those of the folders in it, sorted."""
     own = place / TABLE
-    if own.is_file() or not place.is_dir():
-        return [own] if own.is_file() else []
-    return [folder / TABLE for folder in folders_in(place) if (folder / TABLE).is_file()]
+    if os.path.isfile(own) or not place.is_dir():
+        return [own] if os.path.isfile(own) else []
+    return [folder / TABLE for folder in folders_in(place) if os.path.isfile(folder / TABLE)]

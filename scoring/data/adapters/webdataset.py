@@ -86,7 +86,9 @@ class WebDataset(Source):
     @classmethod
     def recognises(cls, place: Path) -> bool:
         """A folder of shards, with nothing beside them but notes."""
-        names = [name for name in os.listdir(place) if not name.startswith(".")] if place.is_dir() else []
+        if not place.is_dir() or not os.access(place, os.R_OK):
+            return False
+        names = [name for name in os.listdir(place) if not name.startswith(".")]
         endings = {Path(name).suffix.lower() for name in names}
         return ".tar" in endings and endings <= {".tar", *NOTES}
 

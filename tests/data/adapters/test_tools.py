@@ -495,11 +495,12 @@ def test_a_files_kind_is_told_from_its_beginning(tmp_path):
         source_of(tmp_path, 'path = "data"\nsplit = "train"', CLASSES).listing()
 
 
+LEAVES = st.none() | st.integers() | st.text()
+INNER = LEAVES | st.lists(LEAVES, max_size=4) | st.dictionaries(st.text(), LEAVES, max_size=4)
+
+
 @given(
-    st.recursive(
-        st.none() | st.integers() | st.text(),
-        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
-    ),
+    INNER | st.lists(INNER, max_size=4) | st.dictionaries(st.text(), INNER, max_size=4),
     st.sampled_from([None, 2]),
     st.booleans(),
 )
@@ -507,3 +508,13 @@ def test_the_beginning_tells_the_keys_that_parsing_tells(value, indent, escaped)
     first = value[0] if isinstance(value, list) and value else value
     expected = isinstance(value, list), frozenset(first) if isinstance(first, dict) else frozenset()
     assert head_shape(json.dumps(value, indent=indent, ensure_ascii=escaped)) == expected
+
+
+def test_links_that_lead_nowhere_and_to_themselves_are_recognised_as_nothing(tmp_path):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for name in ("round", "metadata.csv", "labels.json", "annotations", "synsets.txt", "data", "_classes.csv"):
+        (folder / name).symlink_to(folder / name)
+    (folder / "away").symlink_to(tmp_path / "gone")
+    assert not [kind.name for kind in known_adapters().values() if kind.recognises(folder)]
+    assert not [kind.name for kind in known_adapters().values() if kind.recognises(folder / "round")]
