@@ -61,6 +61,7 @@ def code(work, monkeypatch):
     """``train.py`` in the working directory, imported once; forgotten afterwards."""
     (work / "train.py").write_text(CODE)
     monkeypatch.syspath_prepend(str(work))
+    sys.modules.pop("train", None)
     import train
 
     yield train
