@@ -22,8 +22,8 @@ from scoring.data.adapters import known_adapters, open_sources
 from scoring.data.adapters.base import Listing, Source
 from scoring.data.class_order import classes_line, describe_order
 from scoring.data.labels import is_none, natural, plain
-from scoring.setup.findings import FoundData, Line
-from scoring.setup.places import existing, split_folders, split_of, written
+from scoring.setup.findings import FoundData, Line, Value
+from scoring.setup.places import SPLIT_WORDS, existing, split_folders, split_of, written
 from scoring.setup.saved_datasets import saved_splits
 from scoring.setup.tables_found import ARRAY_ENDINGS, TABLE_ENDINGS, FoundTable, array_tables, table_lines
 
@@ -58,6 +58,8 @@ def _at(place: Path, split: str, folder: Path, media: str | None, may_hold_split
     """The tables for one path: of its splits, of its arrays, of its columns, or of the path alone."""
     if place.is_dir():
         return _in_folder(place, split, folder, media, may_hold_splits)
+    if recognised(place):
+        return [_of_tool(place, split, folder, media, may_hold_splits)]
     if place.suffix.lower() in ARRAY_ENDINGS:
         return array_tables(place, split, written(place, folder), may_hold_splits)
     if place.suffix.lower() in TABLE_ENDINGS:
@@ -67,11 +69,10 @@ def _at(place: Path, split: str, folder: Path, media: str | None, may_hold_split
 
 def _in_folder(place: Path, split: str, folder: Path, media: str | None, may_hold_splits: bool) -> list[FoundTable]:
     """A folder: what an adapter knows by its marker, splits, Parquet files, or one folder per class."""
-    marked = [kind for kind in known_adapters().values() if any((place / mark).is_file() for mark in kind.markers)]
-    if marked:
-        if saved := saved_splits(place, split, written(place, folder), media, may_hold_splits):
-            return saved
-        return [_plain(place, split, folder, media)]
+    if saved := saved_splits(place, split, written(place, folder), media, may_hold_splits):
+        return saved
+    if recognised(place):
+        return [_of_tool(place, split, folder, media, may_hold_splits)]
     if not any(place.iterdir()):
         raise HardlookError(f"--{split} {place}: the folder is empty; name a folder that holds the examples")
     inner = split_folders(place) if may_hold_splits else []
@@ -96,6 +97,57 @@ def _parquet_files(
     """One table per Parquet file; the split is in the file's name where several are there (``train-00000-of-…``)."""
     named = {file: split_of(file.stem) or split for file in files} if may_hold_splits else dict.fromkeys(files, split)
     return [table_lines(file, named[file], written(file, folder), media, False) for file in files]
+
+
+def recognised(place: Path) -> list[type[Source]]:
+    """The adapters that know what lies at a path by a look inside."""
+    return [kind for kind in known_adapters().values() if kind.recognises(place)]
+
+
+def _of_tool(place: Path, split: str, folder: Path, media: str | None, may_hold_splits: bool) -> FoundTable:
+    """What another tool wrote: its own subsets are the splits, where it has some and they are called so."""
+    lines = (Line("path", written(place, folder)),)
+    media = media or _kind_of(place, split, folder)
+    if not may_hold_splits:
+        return _plain(place, split, folder, media)
+    subsets = _subsets(lines, media, folder)
+    if not subsets or not all(name.casefold() in SPLIT_WORDS for name in subsets):
+        return _plain(place, split, folder, media)
+    mapped: dict[str, Value] = {
+        name: SPLIT_WORDS[name.casefold()]
+        for name in subsets
+        if name not in ("train", "test", "pool", "training", "testing")
+    }
+    why = "the tool's own subsets; what is held out is a test split"
+    lines = (*lines, *((Line("split_map", mapped, why),) if mapped else ()))
+    source, listing = _listed({line.key: line.value for line in lines}, media, folder)
+    said = f"{place}: {len(listing):,} examples, read as {source.name!r}, with the subsets {', '.join(subsets)}"
+    return FoundTable(media, lines, (said,))
+
+
+def _kind_of(place: Path, split: str, folder: Path) -> str:
+    """The kind of examples as which a tool's files can be listed: images before texts and rows of numbers. Raises what
+    the adapter says of images where it is none of them."""
+    table = {"split": split, "path": written(place, folder)}
+    first: HardlookError | None = None
+    for media in ("image", "text", "vector"):
+        try:
+            if len(_listed(table, media, folder)[1]):
+                return media
+        except HardlookError as error:
+            first = first or error
+    raise first or HardlookError(
+        f"--{split} {place}: no example was found; name the folder or file that the tool wrote"
+    )
+
+
+def _subsets(lines: Sequence[Line], media: str, folder: Path) -> list[str]:
+    """The names of the subsets that a source of another tool has; none where it has no such thing."""
+    config = {"format": 1, "media": media, "classes": [], "data": [{line.key: line.value for line in lines}]}
+    source = open_sources(Audit(folder.resolve(), config))[0]
+    records = getattr(source, "records", None)
+    found = [record.subset for record in records()] if callable(records) else []
+    return [] if None in found else list(dict.fromkeys(map(str, found)))
 
 
 def _plain(place: Path, split: str, folder: Path, media: str | None) -> FoundTable:
@@ -143,9 +195,11 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
     labels: list[Any] = []
     own: list[str] | None = None
     as_text = False
+    exif: dict[str, None] = {}
     for each in found:
         source, listing = _listed({line.key: line.value for line in each.lines if not line.asked}, media, folder)
         labels += listing.labels or _of_items(source, listing)
+        exif |= {sentence: None} if (sentence := source.describe_exif()) else {}
         own, as_text = own or source.names_of_classes(), as_text or source.sorts_as_text
     known = [label for label in labels if not is_none(plain(label))]
     names = tomllib.loads(classes_line(known, own, as_text))["classes"] if known or own else []
@@ -159,6 +213,7 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
         order=order if names else "",
         said=tuple(text for each in found for text in each.said),
         asked=tuple(text for each in found for text in each.asked),
+        exif=tuple(exif),
     )
 
 

@@ -29,7 +29,8 @@ class FoundData:
     """The ``[[data]]`` tables, the kind of examples, and the classes in the order in which their library numbers them.
 
     ``labels``: the distinct class names that occur; ``order``: how ``classes`` are sorted, in words. ``said`` and
-    ``asked``: sentences on what was found, and on what could not be decided.
+    ``asked``: sentences on what was found, and on what could not be decided; ``exif``: on how the EXIF orientation of
+    images is treated.
     """
 
     media: str
@@ -38,6 +39,7 @@ class FoundData:
     order: str = ""
     said: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
+    exif: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,8 @@ def find_audit(
         elif run.checkpoints is None and not any(line.asked for line in run.arguments):
             _build(run, folder)
     line, questions = classes_line(data, run, names)
-    said = (*data.said, *((_order(line),) if not line.asked else ()), *(run.said if run else ()))
+    exif = () if run and run.exif is not None else data.exif
+    said = (*data.said, *exif, *((_order(line),) if not line.asked else ()), *(run.said if run else ()))
     asked = (*data.asked, *questions, *(run.asked if run else (NO_MODEL,)))
     complete = run is not None and run.complete and not questions and not _asks_transform(run)
     untrained = run is not None and run.checkpoints is None

@@ -30,7 +30,10 @@ from scoring.setup.places import SPLIT_WORDS, split_of
 
 TABLE_ENDINGS, ARRAY_ENDINGS = Manifest.endings, Npz.endings
 IDS = ("example_id", "id", "uid", "uuid", "key", "image_id", "text_id", "row_id", "index")
-LABELS = (*USUAL["label_column"], "labels", "targets", "y", "class_name", "label_name", "category_name", "species")
+LABELS = (*USUAL["label_column"], "labels")
+OTHER_LABELS = ("targets", "y", "class_name", "label_name", "category_name", "species")
+"""Names of labels that inputs and metadata have too: they count where no other column is called like a label."""
+
 SPLIT_COLUMNS = ("split", "subset", "partition", "set", "fold")
 LONG = 30
 """Characters: texts to classify are longer on average than names."""
@@ -201,6 +204,9 @@ def _label_lines(table: pa.Table, features: dict[str, object], place: Path, take
     typed_ones = [name for name, feature in features.items() if hub.is_kind(feature, "ClassLabel")]
     named = [name for name in table.column_names if name.casefold() in LABELS and name not in taken]
     few = [name for name in table.column_names if name not in taken and _has_few_values(table[name], media)]
+    less = [name for name in few if name.casefold() in OTHER_LABELS]
+    less += [name for name in table.column_names if name.casefold() == "y" and _has_few_values(table[name], "image")]
+    named = named or list(dict.fromkeys(less))
     found = typed_ones or named or few
     if len(found) == 1:
         why = "its type is ClassLabel" if typed_ones else "" if named else "the only column with few distinct values"

@@ -111,7 +111,7 @@ def _lines(lines: Iterable[Line]) -> list[str]:
         body = f"{toml_key(line.key)} = {toml_value(line.value)}"
         if len(body) > WIDTH:
             body = f"{toml_key(line.key)} = {broken(line.value)}"
-        reason = " ".join(line.reason.split())
+        reason = "".join(letter for letter in " ".join(line.reason.split()) if letter.isprintable())
         beside = "\n" not in body and len(body) + len(reason) + 6 <= WIDTH
         text = f"{body}    # {reason}" if reason and beside else f"# {reason}\n{body}" if reason else body
         found += [f"# {each}" if line.asked and not each.startswith("#") else each for each in text.split("\n")]

@@ -1,5 +1,7 @@
 """Data as it lies on disks: folders, splits below one path, tables and arrays with their columns."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,9 +9,11 @@ from sklearn.datasets import load_iris
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
+from scoring.data.adapters import open_sources
 from scoring.data.ingest import ingest
 from scoring.setup.data_found import find_data
 from tests.conftest import hardlook
+from tests.data.adapters.tools import FILES
 
 from .conftest import write_images
 from .test_found_audit import settings
@@ -185,3 +189,35 @@ def test_data_without_a_model_is_an_audit_for_imported_predictions(work, capsys)
     assert hardlook("new", "my-audit", "--train", "images") == 0
     assert "hardlook import-predictions" in capsys.readouterr().out
     assert settings(work / "my-audit")["classes"] == ["cat", "dog", "eel"] and "run" not in settings(work / "my-audit")
+
+
+TOOLS = [
+    ("datumaro-1.13.12/cvat", {"split_map": {"val": "test"}}, ("dog", "cat", "Großer Panda")),
+    ("datumaro-1.13.12/datumaro", {"split_map": {"val": "test"}}, ("dog", "cat", "Großer Panda")),
+    ("datumaro-1.13.12/imagenet_txt", {"split_map": {"val": "test"}}, ("dog", "cat", "Großer Panda")),
+    ("fiftyone-1.22.1/samples", {"split_map": {"validation": "test"}}, ("dog", "cat", "Großer Panda")),
+    ("fiftyone-1.22.1/indices", {"split": "train"}, ("dog", "cat", "Großer Panda")),
+    ("fiftyone-1.22.1/tree", {"split": "train"}, ("Großer Panda", "cat", "dog")),
+    ("label-studio-1.23.2/tasks.json", {"split": "train"}, ("Großer Panda", "cat", "dog")),
+    ("label-studio-1.23.2/tasks.csv", {"split": "train"}, ("Großer Panda", "cat")),
+    ("mlcroissant-1.1.1/folders", {"split": "train"}, ("Großer Panda", "cat", "dog")),
+    ("webdataset-1.0.2/train-000.tar", {"split": "train"}, ("0", "1", "2")),
+]
+
+
+@pytest.mark.parametrize("name, keys, classes", TOOLS, ids=[name for name, *_ in TOOLS])
+def test_what_another_tool_wrote_needs_its_path_alone(tmp_path, name, keys, classes):
+    place = FILES / name
+    (shutil.copytree if place.is_dir() else shutil.copy)(place, tmp_path / place.name)
+    found = find(tmp_path, train=tmp_path / place.name)
+    assert tables(found) == [{"path": f"../{place.name}", **keys}] and found.classes == classes
+    config = {"format": 1, "classes": list(classes), "data": tables(found)}
+    splits = [
+        split for source in open_sources(Audit(tmp_path / "my-audit", config)) for split in source.listing().splits
+    ]
+    assert set(splits) == ({"train", "test"} if "split_map" in keys else {"train"})
+
+
+def test_rows_of_numbers_of_a_tool_are_told_from_its_images(tmp_path):
+    shutil.copytree(FILES / "mlcroissant-1.1.1" / "table", tmp_path / "table")
+    assert find(tmp_path, train=tmp_path / "table").media in ("text", "vector")
