@@ -61,11 +61,7 @@ def code(work, monkeypatch):
     """``train.py`` in the working directory, imported once; forgotten afterwards."""
     (work / "train.py").write_text(CODE)
     monkeypatch.syspath_prepend(str(work))
-<<<<<<< HEAD
-    sys.modules.pop("train", None)  # that of an earlier test's folder
-=======
     sys.modules.pop("train", None)
->>>>>>> wb
     import train
 
     yield train
