@@ -123,29 +123,65 @@ def test_each_image_is_decoded_once_and_a_few_for_the_checks(tmp_path, monkeypat
     assert sum(decoded.values()) - before <= 1 + predictions.SAMPLE  # nothing changed: does the model still give them?
 
 
-def test_what_a_killed_pass_computed_is_not_computed_again(small, tmp_path, monkeypatch):
-    shutil.copytree(small, tmp_path / "other")
-    score(tmp_path / "other")
-    batches = []
-    real = first_pass.predict_batch
+def killed_after(root, monkeypatch, batches):
+    """Score until so many batches went through the model."""
+    done, real = [], first_pass.predict_batch
 
     def dying(model, batch):
-        if len(batches) == 3:
+        if len(done) == batches:
             raise KeyboardInterrupt
-        batches.append(len(batch))
+        done.append(len(batch))
         return real(model, batch)
 
-    monkeypatch.setattr(first_pass, "predict_batch", dying)
-    with pytest.raises(KeyboardInterrupt):
-        score(small)
-    assert len(list(small.glob("runs/main/parts/first_pass/batch-*.parquet"))) == 3
-    again = []
+    with monkeypatch.context() as patch:
+        patch.setattr(first_pass, "predict_batch", dying)
+        with pytest.raises(KeyboardInterrupt):
+            score(root)
+    assert len(list(root.glob("runs/main/parts/first_pass/batch-*.parquet"))) == batches
+    return sum(done)
+
+
+@pytest.mark.parametrize("batches", [1, 3])  # before the first source was kept, and after
+def test_what_a_killed_pass_computed_is_not_computed_again(small, tmp_path, monkeypatch, batches):
+    shutil.copytree(small, tmp_path / "other")
+    score(tmp_path / "other")
+    done = killed_after(small, monkeypatch, batches)
+    again, real = [], first_pass.predict_batch
     monkeypatch.setattr(
         first_pass, "predict_batch", lambda model, batch: again.append(len(batch)) or real(model, batch)
     )
     score(small)
-    assert sum(again) == 48 - sum(batches)
+    assert sum(again) == 48 - done
     assert written(small) == written(tmp_path / "other")
+
+
+def test_a_batch_that_has_other_examples_now_is_computed_anew(small, tmp_path, monkeypatch):
+    killed_after(small, monkeypatch, 3)
+    Image.fromarray(striped(0, 99)).save(small / "train" / "a" / "00.png")  # second of the first batch
+    shutil.copytree(small, tmp_path / "other", ignore=shutil.ignore_patterns("runs", "parts", "*.arrow", "examples.*"))
+    score(small)
+    two_steps(tmp_path / "other")
+    assert written(small)[:4] == written(tmp_path / "other")[:4]
+
+
+def test_the_model_sees_turned_and_converted_pictures_as_the_two_step_way_does(tmp_path):
+    root = write_small_audit(tmp_path / "audit")
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    for path in root.glob("t*/*/*.png"):
+        Image.open(path).rotate(90).convert("RGB").save(path.with_suffix(".jpg"), exif=turn, quality=100)
+        path.unlink()
+    text = (root / "audit.toml").read_text()
+    (root / "audit.toml").write_text(text.replace('path = "t', 'exif = true\nmode = "L"\npath = "t'))
+    model = (root / "model.py").read_text()
+    (root / "model.py").write_text(
+        model.replace("def transform(image):", 'def transform(image):\n    assert image.mode == "L"')
+    )
+    shutil.copytree(root, tmp_path / "other")
+    score(root)
+    two_steps(tmp_path / "other")
+    assert written(root) == written(tmp_path / "other")
+    assert read_table(Audit.open(root).run().predictions_path).to_pandas()["correct"].mean() > 0.8
 
 
 def test_parts_of_another_model_are_not_taken(small, tmp_path, monkeypatch):

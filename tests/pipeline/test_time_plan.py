@@ -121,6 +121,10 @@ def test_influence_is_lowered_by_measured_cost_says_so_and_keeps_the_choice(smal
     written = run.score_path("influence").stat().st_mtime_ns
     influence(small, "--influence-seconds", "1e-10")  # another moment, no more time: the same numbers stand
     assert run.score_path("influence").stat().st_mtime_ns == written
+    with pytest.MonkeyPatch.context() as patch:  # nor where the machine is faster by now
+        patch.setattr(Influence, "_measured", lambda self, context: Choice(250, 5000, 0.0))
+        influence(small, "--influence-seconds", "1e-9")
+    assert run.score_path("influence").stat().st_mtime_ns == written
     parameters, notes, _ = influence(small)  # fifteen minutes are enough for the whole
     assert (parameters["arnoldi_dim"], parameters["subset"]) == (500, 5000) and "preset" not in notes
 
