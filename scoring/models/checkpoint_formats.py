@@ -40,10 +40,12 @@ MAGIC = {
 """First bytes → format."""
 
 TOLD = {
-    "hdf5": "it is an HDF5 file, written by Keras or TensorFlow; load it there and copy its arrays into a PyTorch "
-    "model of the same architecture, or import its predictions: hardlook import-predictions",
-    "keras": "it is a model of Keras (.keras), whose weights have other names and layouts than PyTorch's; copy its "
-    "arrays into a PyTorch model of the same architecture, or import its predictions: hardlook import-predictions",
+    "hdf5": "it is an HDF5 file, written by Keras or TensorFlow; with Keras on the torch backend load it there and "
+    "write torch.save(model.state_dict(), 'weights.pt') (manual: checkpoints), or import its predictions: hardlook "
+    "import-predictions",
+    "keras": "it is a model of Keras (.keras), whose weights have other names and layouts than PyTorch's; with Keras "
+    "on the torch backend load it there and write torch.save(model.state_dict(), 'weights.pt') (manual: checkpoints), "
+    "or import its predictions: hardlook import-predictions",
     "gguf": "it is a GGUF file (llama.cpp), whose weights are stored for inference and mostly quantised; name the "
     "checkpoint of PyTorch from which it was made",
     "onnx": "it is an ONNX model, which holds an inference graph without PyTorch's parameter names; name the "

@@ -1,7 +1,10 @@
 """Checkpoints that fastai, Ultralytics and Composer wrote; each test needs its tool, and skips without it."""
 
+import os
 import pickle
+import subprocess
 import sys
+from importlib.util import find_spec
 from types import ModuleType
 
 import pytest
@@ -13,6 +16,7 @@ from scoring.models.checkpoint_facts import read_facts
 from scoring.models.conversion import convert_checkpoint
 from scoring.models.unpickling import StandIn
 from tests.conftest import hardlook
+from tests.manual import blocks
 
 from .test_found_audit import last_model, settings
 
@@ -60,6 +64,42 @@ def test_a_classifier_of_ultralytics_is_converted_and_then_found_whole(work, cap
     from scoring.models.transform_tables import gives_the_same
 
     assert gives_the_same(run["transform"], augment.classify_transforms(32))
+
+
+KERAS = """
+import sys, torch
+sys.path.insert(0, ".")
+from knet import net
+model = net()
+torch.save(model.state_dict(), "weights.pt")
+inputs = torch.rand(2, 3, 32, 32)
+torch.save((inputs, model(inputs).detach()), "known.pt")
+"""
+LOOK = """
+import torch
+from scoring.audit import Audit
+from scoring.models import AuditedModel, find_checkpoints
+inputs, want = torch.load("known.pt")
+run = Audit.open("my-audit").run().config
+found = find_checkpoints(run["checkpoints"], "my-audit")
+audited = AuditedModel.build(run["model"], {}, "my-audit", checkpoints=found, device="cpu")
+with audited.at(found[-1]) as model, torch.no_grad():
+    assert torch.allclose(model(inputs), want, atol=1e-6)
+"""
+
+
+def test_keras_on_torch_works_as_the_manual_says(work, monkeypatch):
+    pytest.importorskip("h5py")
+    if find_spec("keras") is None:
+        pytest.skip("keras is not installed")
+    (block,) = [each for each in blocks("checkpoints", "python") if each.file == "knet.py"]
+    (work / "knet.py").write_text(block.text)
+    given = ("new", "my-audit", "--train", "images", "--checkpoints", "weights.pt", "--model", "knet.py:net")
+    new = ("-m", "scoring.cli", *given, "--transform", "{ mode = 'RGB', resize = [32, 32] }")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))
+    for command in (("-c", KERAS), new, ("-c", LOOK)):  # keras settles its backend once per process
+        done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
 
 
 # -- what a conversion keeps, without the tools ----------------------------------------------------------------------
