@@ -126,6 +126,14 @@ def _stamp(path: str) -> tuple[int, int | None]:
     return found.st_size, found.st_mtime_ns if time.time_ns() - found.st_mtime_ns > SETTLED else None
 
 
+def sample_original(source: Source, row: int, path: str | None) -> Any:
+    """One row's original as the transform receives it, before the data is read. Whatever goes wrong raises; a file that
+    might never end (a pipe, a device) is not opened."""
+    if path is not None:
+        _stamp(path)
+    return source.original(row, path)
+
+
 def is_unchanged(path: str, known: Remembered | None) -> bool:
     """Returns whether a file is surely the one of an earlier reading, by its size and time; it is not opened."""
     if known is None:

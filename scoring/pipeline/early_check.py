@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from scoring.data.example_reader import sample_original
 from scoring.data.listed_sources import ListedSource, class_name, labels_of
 from scoring.models.audited_model import AuditedModel
 from scoring.models.inputs import Unreadable, stacked, transformed
@@ -45,7 +46,7 @@ def refuse_mistakes(
         raw = (each.listing.labels or [])[row]
         name = class_name(known, raw, each.listing.splits[row], each.source, f"in row {row}")
         try:
-            original = each.source.original(row, each.listing.path(row))
+            original = sample_original(each.source, row, each.listing.path(row))
         except (Exception, SystemExit):  # noqa: BLE001  a broken file or code of others: the reading lists it
             continue
         try:

@@ -14,6 +14,7 @@ look of the first few (``scoring.models.outputs``) is left to the two-step way, 
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ import torch
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_metadata, read_table
 from scoring.data.companion import Meet
+from scoring.data.example_reader import sample_original
 from scoring.data.listed_sources import ListedSource
 from scoring.models.audited_model import AuditedModel, explained
 from scoring.models.eval_mode import run as run_model
@@ -85,7 +87,7 @@ def few_inputs(listed: Sequence[ListedSource], transform: Callable[[Any], Any], 
         if row in each.listing.problems:
             continue
         try:
-            original = each.source.original(row, each.listing.path(row))
+            original = sample_original(each.source, row, each.listing.path(row))
         except (Exception, SystemExit):  # noqa: BLE001  a broken file or code of others: the reading lists it
             continue
         try:
@@ -107,9 +109,13 @@ def few_inputs(listed: Sequence[ListedSource], transform: Callable[[Any], Any], 
 
 
 def _place(each: ListedSource, row: int) -> str:
-    """Returns what a row is called before it has its id."""
-    names = each.listing.ids or each.listing.names
-    return names[row] if names else f"data[{each.source.number}]/row {row}"
+    """Returns what a row is called before it has its id: the user's own, else its path inside the audit."""
+    if each.listing.ids:
+        return each.listing.ids[row]
+    path = each.listing.path(row)
+    if path is None:
+        return f"data[{each.source.number}]/row {row}"
+    return os.path.relpath(path, each.source.root) if path.startswith(f"{each.source.root}{os.sep}") else path
 
 
 def _spread(n: int, most: int) -> list[int]:

@@ -1,6 +1,7 @@
 """The first pass over the data gives the numbers of the two-step way, decodes each image once, resumes, and fails
 early."""
 
+import os
 import shutil
 from collections import Counter
 
@@ -250,7 +251,7 @@ def test_a_transform_that_fails_on_every_example_is_told_before_any_data_is_read
     text = (small / "model.py").read_text()
     (small / "model.py").write_text(text.replace('convert("L")', 'convert("nothing")'))
     with pytest.raises(
-        HardlookError, match="48 of 48 examples cannot be turned into inputs, the first: example 'a/0.png'"
+        HardlookError, match="48 of 48 examples cannot be turned into inputs, the first: example 'train/a/0.png'"
     ):
         score(small)
     assert not (small / "examples.parquet").exists()
@@ -288,3 +289,11 @@ def test_a_model_that_drops_at_random_is_refused_before_much_data_is_read(small,
     with pytest.raises(HardlookError, match="different logits for the same inputs"):
         score_audit(audit, audit.run(), device="cpu", only=["uncertainty"])
     assert not (small / "examples.parquet").exists()
+
+
+def test_a_pipe_among_the_files_is_not_opened(small):
+    (small / "train" / "a" / "0.png").unlink()
+    os.mkfifo(small / "train" / "a" / "0.png")
+    score(small)  # would wait for ever
+    problems = read_table(small / "examples.parquet").to_pandas().set_index("example_id")["problem"]
+    assert "pipe" in problems["train/a/0.png"]
