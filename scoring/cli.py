@@ -100,7 +100,7 @@ def system_refusal(error: OSError | MemoryError) -> str:
 
 FIRST_STEPS = """first steps:
   hardlook demo                 audit a small sample dataset, from training to the dashboard
-  hardlook new my-audit         create your own audit: a folder with an audit.toml to edit
+  hardlook new my-audit --train PATH --checkpoints GLOB     look at your data and model, write audit.toml
   hardlook train my-audit       train the model (only if you have no checkpoints of several epochs)
   hardlook check my-audit       check that the model gets the same inputs as in training
   hardlook score my-audit       score every example
