@@ -30,6 +30,7 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         "Score every example of a run: VoG, training dynamics, uncertainty and the others. An interrupted command "
         "continues where it stopped; only changed examples are scored again.",
     )
+    command.usage = "%(prog)s AUDIT [options]"
     audit_argument(command)
     only = command.add_argument(
         "--only", metavar="NAMES", help="compute only these scores, e.g. vog,aum; unique beginnings of names do"
