@@ -121,7 +121,7 @@ def test_other_processes_say_what_they_lack_and_do_the_rest(scored):
         done = run_command(command, audit.folder)
         assert done.returncode == 1
         assert "in-process:model: this audit's model lives in the notebook or script" in done.stderr
-    for command in (["slice", "--n-slices", "4"], ["export"], ["report"]):
+    for command in (["slice", "--n-slices", "4"], ["export"], ["report", "-o", str(audit.folder / "report.html")]):
         done = run_command(command[0], audit.folder, *command[1:])
         assert done.returncode == 0, done.stderr
 
