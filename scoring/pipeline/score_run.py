@@ -57,9 +57,8 @@ def score_run(
 ) -> Summary:
     """Predictions, dynamics and scores of one run, in the order of ``scoring.pipeline.score_order``.
 
-    ``settings`` sets scorer fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before the
-    fields' own defaults. ``quick``: stop once the queue is ready. ``within``: seconds for all since the context was
-    opened; what is left then is planned (``scoring.pipeline.time_plan``).
+    ``settings``: fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before their own defaults.
+    ``quick``: stop once the queue is ready. ``within``: seconds since the context was opened; then the rest is planned.
 
     A scorer whose needs are not met, or that cannot serve the model, is left out with its reason; where it was asked
     for by name in ``only``, that is an error once the others are done.
