@@ -29,6 +29,8 @@ EXACT = 40_000
 KEPT = 50
 """Neighbours per example that ``neighbours.parquet`` holds."""
 BLOCK = 4096
+CACHED = 4 << 20
+"""Bytes of differences that are held at once: what fits into a processor's cache takes a fifth of the time."""
 GRAPH = 30
 """Edges per example in the graph of the approximate search."""
 
@@ -134,9 +136,10 @@ def _cosine(queries: np.ndarray, base: np.ndarray, found: np.ndarray) -> np.ndar
     """Cosine distances of found pairs, (n, k): half the squared Euclidean distance of the directions, which keeps
     its digits where two are nearly the same."""
     far = np.empty(found.shape, dtype=np.float32)
-    for start in range(0, len(queries), 256):
-        apart = base[found[start : start + 256]] - queries[start : start + 256, None]
-        far[start : start + 256] = np.einsum("nkd,nkd->nk", apart, apart) / 2
+    step = int(np.clip(CACHED // max(1, found.shape[1] * base.shape[1] * 4), 1, 256))
+    for start in range(0, len(queries), step):
+        apart = base[found[start : start + step]] - queries[start : start + step, None]
+        far[start : start + step] = np.einsum("nkd,nkd->nk", apart, apart) / 2
     return far
 
 

@@ -127,6 +127,7 @@ class Audit:
         ``within``: seconds that all may take. ``model``: one that was trained since the audit was made. ``settings``:
         score → setting → value. Raises ``HardlookError`` where the check finds errors, unless ``anyway``."""
         from scoring.pipeline.score_audit import score_audit
+        from scoring.pipeline.score_order import left_out
 
         if model is not None or checkpoints is not None:
             from scoring.setup.in_memory_audit import with_model
@@ -144,8 +145,7 @@ class Audit:
             progress=bar,
             say=self._say,
         )
-        left_out = (f"{name}: not computed: {why}" for name, why in summary.skipped.items())
-        self.messages += map(self._here, [*summary.notes, *left_out])
+        self.messages += map(self._here, [*summary.notes, *left_out(summary.skipped)])
         return self
 
     def _here(self, text: str) -> str:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -204,7 +203,6 @@ class FirstPass:
         ids, fingerprints = [one.example_id for one in batch], [one.fingerprint for one in batch]
         if not batch or len(made) < len(batch) or self.passed.has(ids, fingerprints):
             return
-        start = time.perf_counter()
         inputs, good, reasons = stacked(made, ids)
         problems = [reasons.get(at) for at in range(len(batch))]
         columns: dict[str, Any] = {
@@ -220,7 +218,6 @@ class FirstPass:
                 columns[name] = vector_column(full)
         head = self.model.head
         self.passed.write(pa.table(columns), head.facts() if head else {})
-        self.context.pass_seconds += time.perf_counter() - start
 
     def _predicted(self, inputs: torch.Tensor) -> tuple[np.ndarray, np.ndarray | None]:
         if not self._loaded:

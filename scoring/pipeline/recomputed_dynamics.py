@@ -17,21 +17,36 @@ from scoring.pipeline.predictions import predict_shard
 from scoring.pipeline.shards import Context, column_vectors, cut
 
 
+def is_recomputed(context: Context) -> bool:
+    """Returns whether the tables of these checkpoints and examples are there, or no example has a label."""
+    known, key = _known(context)
+    files = context.run.dynamics_files("checkpoints")
+    return not len(known) or (len(files) == len(context.checkpoints) and read_metadata(files[-1]).get("key") == key)
+
+
+def _known(context: Context) -> tuple[np.ndarray, str]:
+    """Positions of the labelled examples, and what their tables depend on."""
+    from scoring.training.dynamics import examples_digest
+
+    examples = context.examples
+    known = np.flatnonzero(examples["label"].notna())
+    ids, labels = examples["example_id"].iloc[known].tolist(), context.labels[known]
+    return known, digest([context.key, examples_digest(ids, labels), examples["fingerprint"].iloc[known].tolist()])
+
+
 def recompute_dynamics(context: Context) -> int:
     """Write the epoch tables that a Recorder would have written, one per checkpoint, for runs without a recording.
 
     Only labelled examples have dynamics; the training forward's own margin stays null. Nothing is done where the
     tables of the same checkpoints and examples exist already.
     """
-    from scoring.training.dynamics import EpochTables, examples_digest, measure
+    from scoring.training.dynamics import EpochTables, measure
 
     run, examples = context.run, context.examples
-    known = np.flatnonzero(examples["label"].notna())
-    ids, labels = examples["example_id"].iloc[known].tolist(), context.labels[known]
-    key = digest([context.key, examples_digest(ids, labels), examples["fingerprint"].iloc[known].tolist()])
-    files = run.dynamics_files("checkpoints")
-    if not len(known) or (len(files) == len(context.checkpoints) and read_metadata(files[-1]).get("key") == key):
+    known, key = _known(context)
+    if is_recomputed(context):
         return 0
+    ids, labels = examples["example_id"].iloc[known].tolist(), context.labels[known]
     tables = EpochTables(run, "checkpoints", ids, labels)
     tables.open(overwrite=True)
     try:

@@ -16,7 +16,7 @@ import json
 import shutil
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import fields, replace
 from functools import partial
 from typing import Any
@@ -35,7 +35,7 @@ from scoring.pipeline.run_record import Summary, directions, notes, record_run
 from scoring.pipeline.score_file import is_current, kept_rows, merge_rows, score_key, write_scores
 from scoring.pipeline.score_order import QUICK, in_order
 from scoring.pipeline.shards import Context, cut, make_shard, resumable, vector_column
-from scoring.pipeline.time_plan import make_plan
+from scoring.pipeline.time_plan import DYNAMICS, Plan, make_plan
 from scoring.pipeline.vog_maps import write_vog_maps
 from scoring.scorers import Scorer, State, find_scorer, registry
 from scoring.scorers._checks import check_finished, check_scored, check_setting, infinite, meant
@@ -57,9 +57,8 @@ def score_run(
 ) -> Summary:
     """Predictions, dynamics and scores of one run, in the order of ``scoring.pipeline.score_order``.
 
-    ``settings`` sets scorer fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before the
-    fields' own defaults. ``quick``: stop once the queue is ready. ``within``: seconds for all since the context was
-    opened; what is left then is planned (``scoring.pipeline.time_plan``).
+    ``settings``: fields by scorer name, before [run.<name>.scores.<scorer>] of audit.toml, before their own defaults.
+    ``quick``: stop once the queue is ready. ``within``: seconds since the context was opened; then the rest is planned.
 
     A scorer whose needs are not met, or that cannot serve the model, is left out with its reason; where it was asked
     for by name in ``only``, that is an error once the others are done.
@@ -72,16 +71,19 @@ def score_run(
     made = {type(scorer): scorer for scorer in scorers}
     planned = [made[kind] for kinds in stages.values() for kind in kinds]
     n, begun = len(context.examples), 0
+    recompute = bool(run.config) and not recorded and len(context.checkpoints) > 1 and bool(stages.get("dynamics"))
+    plan: Plan | None = None
     if run.config:
         context.step("predictions", 0, len(planned))
         summary.timed("predictions", n, lambda: predict(context))
+        drop_other_models(context, {kind.name for stage in QUICK for kind in stages.get(stage, [])})
     for stage, kinds in stages.items():
-        if stage == "dynamics" and run.config and not recorded and len(context.checkpoints) > 1 and (kinds or not only):
-            context.step("dynamics from checkpoints", begun, len(planned))
-            summary.timed("dynamics from checkpoints", n, lambda: recompute_dynamics(context))
+        if stage == "dynamics" and recompute and not is_dropped(context, summary, plan, DYNAMICS, kinds, made):
+            context.step(DYNAMICS, begun, len(planned))
+            summary.timed(DYNAMICS, n, lambda: recompute_dynamics(context))
         for kind in kinds:
             begun += 1
-            if kind not in made:  # dropped by the plan
+            if kind not in made or is_dropped(context, summary, plan, kind.name, [kind], made):
                 continue
             context.step(kind.name, begun, len(planned))
             compute(context, summary, made[kind])
@@ -89,7 +91,7 @@ def score_run(
             record_run(context, summary, [scorer.name for scorer in planned[:begun]])
             context.say(ready(context))
         if stage == "suspicion" and within is not None and not quick:
-            begin_plan(context, summary, [made[one] for rest in stages.values() for one in rest][begun:], made, within)
+            plan = begin_plan(context, planned[begun:], made, within, recompute=recompute)
         if stage in ("dynamics", "views", "influence"):
             renew(context, summary, made)
         if stage == "vog":
@@ -97,30 +99,53 @@ def score_run(
     write_maps(context, summary, made)
     record_run(context, summary, [scorer.name for scorer in planned])
     summary.notes += [f"{name}: {text}" for name, texts in run.record()["notes"].items() for text in texts]
-    if only and summary.skipped:
-        raise HardlookError(
-            "; ".join(
-                reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in summary.skipped.items()
-            )
-        )
+    if only:
+        refuse_left_out(summary.skipped)
     return summary
 
 
+def refuse_left_out(skipped: Mapping[str, str]) -> None:
+    """Raises ``HardlookError`` with the reasons of what was asked for and could not be computed."""
+    if skipped:
+        raise HardlookError(
+            "; ".join(reason if reason.startswith(name) else f"{name}: {reason}" for name, reason in skipped.items())
+        )
+
+
 def begin_plan(
-    context: Context, summary: Summary, left: list[Scorer], made: dict[type[Scorer], Scorer], within: float
-) -> None:
-    """Plan what is left, say it, and put the planned settings into ``made``; what does not fit is left out of it."""
-    plan = make_plan(context, left, within - (time.perf_counter() - context.started))
+    context: Context, left: list[Scorer], made: dict[type[Scorer], Scorer], within: float, *, recompute: bool
+) -> Plan:
+    """Plan what is left, say it, and put the planned settings into ``made``."""
+    begun = time.perf_counter()
+    plan = make_plan(context, left, within - (begun - context.started), recompute=recompute)
     for line in plan.lines():
         context.say(line)
-    summary.skipped |= plan.dropped(context)
     for step in plan.steps:
-        if not step.fits:
-            del made[type(step.scorer)]
-            continue
-        made[type(step.scorer)] = step.scorer
-        if step.lowered:
-            context.planned[step.scorer.name] = f"lowered to fit into --within: {step.lowered}"
+        if step.fits and step.scorer is not None:
+            made[type(step.scorer)] = step.scorer
+            if step.lowered:
+                context.planned[step.scorer.name] = f"lowered to fit into --within: {step.lowered}"
+    plan.ends = context.started + within
+    return plan
+
+
+def is_dropped(
+    context: Context,
+    summary: Summary,
+    plan: Plan | None,
+    name: str,
+    kinds: list[type[Scorer]],
+    made: dict[type[Scorer], Scorer],
+) -> bool:
+    """Returns whether a step of a plan is left out, now that its turn comes; the scores of ``kinds`` are then not
+    made, and files that another model wrote of them do not stay."""
+    if plan is None or not plan.leaves_out(name):
+        return False
+    for kind in kinds:
+        if kind in made:
+            summary.skipped[kind.name] = plan.reason(context)
+            drop_outdated(context, made.pop(kind))
+    return True
 
 
 def chosen_scorers(
@@ -203,6 +228,32 @@ def drop_outdated(context: Context, scorer: Scorer) -> None:
         context.say(f"{scorer.name}: removed the scores of an earlier scoring with another model or other settings")
 
 
+def drop_other_models(context: Context, soon: Container[str]) -> None:
+    """Remove the scores that were made of another model than the one that is predicted with now, so that no ranking
+    mixes the two. ``soon``: those that this command is about to replace."""
+    kinds = registry()
+    for name in [one for one in context.run.score_names() if one not in soon]:
+        kind = kinds.get(name)
+        if kind is None or "scores" in kind.needs or is_of_model(context, kind) is not False:
+            continue
+        for path in (context.run.score_path(name), *(context.run.vectors_path(one) for one in kind.vectors)):
+            path.unlink(missing_ok=True)
+        context.say(f"{name}: removed the scores of an earlier scoring with another model")
+
+
+def is_of_model(context: Context, kind: type[Scorer]) -> bool | None:
+    """Returns whether a score's file is of the model as it is now; None where that cannot be told."""
+    facts = read_metadata(context.run.score_path(kind.name))
+    if "model" in facts:
+        return facts["model"] == context.key
+    if "checkpoints" not in kind.needs:
+        return None
+    try:  # a file that does not name its model
+        return facts.get("key") == score_key(context, make_scorer(kind, facts.get("parameters", {})))
+    except HardlookError:
+        return None
+
+
 def make_scorer(kind: type[Scorer], settings: Mapping[str, Any]) -> Scorer:
     """The scorer with some of its fields set; an unknown field is an error that lists the known ones."""
     known = {field.name: field.default for field in fields(kind)}
@@ -254,7 +305,13 @@ def score_one(context: Context, scorer: Scorer) -> int:
     columns = check_finished(scorer, scorer.finish(columns, examples_frame(context)), len(examples))
     for text in infinite(columns):
         context.note(text)
-    facts = {"key": key, "code": score_file.scorer_code(type(scorer)), "examples": everything, "notes": context.notes}
+    facts = {
+        "key": key,
+        "model": context.key if run.config else None,
+        "code": score_file.scorer_code(type(scorer)),
+        "examples": everything,
+        "notes": context.notes,
+    }
     write_scores(context, scorer, columns, facts)
     shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)
     return len(todo)

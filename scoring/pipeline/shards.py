@@ -89,8 +89,6 @@ class Context:
     """What a first pass computed while the data was read (``scoring.pipeline.first_pass``)."""
 
     started: float = field(default_factory=time.perf_counter)
-    pass_seconds: float = 0.0
-    """What one forward pass over all examples took, as far as it was seen."""
     planned: dict[str, str] = field(default_factory=dict)
     """What a plan lowered, a sentence per score, which stays with the score."""
     given: str | None = None

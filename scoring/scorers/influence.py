@@ -96,26 +96,27 @@ class Influence(Scorer):
         """Returns whether products and subset are chosen by the model's size, because they are not set."""
         return self.preset == "auto" and (self.arnoldi_dim, self.subset) == (Influence.arnoldi_dim, Influence.subset)
 
-    def chosen(self, context: RunContext) -> Choice:
-        """Products and subset, as they were chosen before, or measured where there is more time now."""
+    def chosen(self, context: RunContext, most: int | None = None) -> Choice:
+        """Products and subset, as they were chosen before, or measured where there is more time now. ``most``: over how
+        many examples at most, None: two batches."""
         of = digest([context.key, self.key_settings(), context.run.config.get("layers")])
         before = context.run.record().get("influence_size") or {}
         known = Choice(before["products"], before["examples"], before["seconds"]) if before.get("of") == of else None
         if known and (not before["lowered"] or before["allowed"] >= self.seconds):
             return known
-        choice = self._measured(context)
+        choice = self._measured(context, most or 2 * self.batch_size)
         lowered = (choice.products, choice.examples) != (self.arnoldi_dim, self.subset)
         choice = max(choice, known, key=_work) if known else choice  # never fewer than before
         facts = {"of": of, "allowed": self.seconds, "lowered": lowered, **asdict(choice)}
         context.run.add_to_record(influence_size=facts)
         return choice
 
-    def _measured(self, context: RunContext) -> Choice:
+    def _measured(self, context: RunContext, most: int) -> Choice:
         """The choice by the time of two products over two batches; what fails here is told by the fit itself."""
         from scoring.influence import InfluenceFactors
 
         times: list[float] = []
-        batches = TrainBatches(context, 2 * self.batch_size, self.batch_size)
+        batches = TrainBatches(context, most, -(-most // 2))
         whole = len(TrainBatches(context, self.subset, self.batch_size).positions)
         wanted = Choice(self.arnoldi_dim, self.subset, 0.0)
         with context.model.at(context.checkpoints[-1]) as module, contextlib.suppress(HardlookError):

@@ -13,6 +13,7 @@ below is held fixed.
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,9 @@ import numpy as np
 from scoring.audit.errors import HardlookError
 from scoring.scorers import Column, Columns, RunContext, Scorer, Shard, needed
 from scoring.scorers.influence import padded_batches
+
+TRIED = 512
+"""Examples, and parameters of the head, by which the speed of this machine is measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,30 @@ class SelfInfluence(Scorer):
     subset: int = 5000
     tolerance: float = 1e-4
 
+    def is_exact(self, context: RunContext) -> bool:
+        """Returns whether the head's whole Hessian fits into the memory budget."""
+        return 8 * _width(context) ** 2 <= self.memory_budget * 2**30
+
+    def exact_seconds(self, context: RunContext, n: int) -> float:
+        """Seconds that ``fit`` and ``score`` of n examples take with the whole Hessian: by its flops, at the speed of
+        the same steps on a part of the features."""
+        from scoring.curvature import head_hessian
+        from scoring.influence import cook_distances, head_factor
+
+        _, probabilities = context.predicted
+        known = np.isfinite(context.features).all(1) & (context.labels >= 0)
+        few, classes = np.flatnonzero(known)[:TRIED], probabilities.shape[1]
+        if not len(few):
+            return 0.0
+        part, p = context.features[few][:, : max(1, TRIED // classes)], probabilities[few]
+        begun = time.perf_counter()
+        factor = head_factor(head_hessian(part, p), self.damping)
+        cook_distances(factor, part, p, context.labels[few])
+        seconds = time.perf_counter() - begun
+        train = int((known & (context.examples["split"] == "train").to_numpy()).sum())
+        tried = _flops(len(factor), classes, len(few), len(few))
+        return seconds * _flops(_width(context), classes, train, n) / tried
+
     def fit(self, context: RunContext, workdir: Path) -> Exact | ByProducts:
         """Returns what solves with the head's damped Hessian over the labelled training examples; made anew each
         time."""
@@ -71,8 +99,8 @@ class SelfInfluence(Scorer):
             raise HardlookError("self_influence needs labelled training examples, found none")
         bias, scale = context.head["bias"], context.head["scale"]
         damping, l2 = self.damping / scale**2, l2 / scale**2
-        needed = 8 * (probabilities.shape[1] * (features.shape[1] + bias)) ** 2
-        if needed <= self.memory_budget * 2**30:
+        needed = 8 * _width(context) ** 2
+        if self.is_exact(context):
             hessian = head_hessian(features[rows], probabilities[rows], l2=l2, bias=bias)
             return Exact(head_factor(hessian, damping), bias)
         rows = np.sort(np.random.default_rng(context.audit.seed).permutation(rows)[: self.subset])
@@ -90,6 +118,16 @@ class SelfInfluence(Scorer):
         for at, padded in padded_batches(known, self.batch_size):
             values[at] = state.distances(features[padded], p[padded], shard.labels[padded])[: len(at)]
         return {"cook": values}
+
+
+def _width(context: RunContext) -> int:
+    """c (d+1), the number of the head's parameters; c d without a bias."""
+    return len(context.audit.classes) * (context.features.shape[1] + int(context.head["bias"]))
+
+
+def _flops(width: int, classes: int, train: int, n: int) -> float:
+    """Of the Hessian over ``train`` examples (a symmetric product, and one per class), its factor and n solves."""
+    return width**2 * (train * (1 + 2 / classes) + width / 3 + n)
 
 
 @dataclass(frozen=True)

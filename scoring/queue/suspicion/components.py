@@ -94,8 +94,9 @@ def rank_within(values: np.ndarray, groups: np.ndarray) -> np.ndarray:
 def components(run: Run, examples: pd.DataFrame) -> tuple[list[Component], pd.DataFrame]:
     """One component per family, and its ranks: rows by example_id, a column per family, 1 = most suspicious.
 
-    ``examples``: example_id, split, label. Only labelled examples have ranks. The columns of a family stand in for
-    each other split by split: the first preferred one that scores any of the split's labelled examples.
+    ``examples``: example_id, split, label, and fingerprint where it is known. Only labelled examples have ranks, and
+    only by scores of the label and content that they have now. The columns of a family stand in for each other split by
+    split: the first preferred one that scores any of the split's labelled examples.
     """
     labelled = examples["label"].notna().to_numpy()
     split = examples["split"].to_numpy(dtype=object)
@@ -105,11 +106,23 @@ def components(run: Run, examples: pd.DataFrame) -> tuple[list[Component], pd.Da
         column = component.address.split(".", 1)[1]
         if component.family in ranks and ranks.loc[labelled, component.family].notna().all():
             continue
-        table = read_table(run.score_path(component.scorer), ["example_id", column]).to_pandas()
-        values = table.set_index("example_id")[column].astype(float).reindex(ranks.index).to_numpy()
+        values = _current(run, component.scorer, column, examples)
         values = np.where(labelled, values if component.suspicious == "high" else -values, np.nan)
         _fill(ranks, component, values, split, used)
     return list(used.values()), ranks
+
+
+def _current(run: Run, scorer: str, column: str, examples: pd.DataFrame) -> np.ndarray:
+    """(n,) a column of a score's file, NaN where its row is of another label or content than the example has now."""
+    path = run.score_path(scorer)
+    same = [name for name in ("label", "fingerprint") if name in examples and name in read_schema(path).names]
+    table = read_table(path, ["example_id", *same, column]).to_pandas().set_index("example_id")
+    table = table.reindex(examples["example_id"])
+    values = table[column].astype(float).to_numpy()
+    for name in same:
+        was, now = (part[name].fillna("").to_numpy(dtype=object) for part in (table, examples))
+        values = np.where(was == now, values, np.nan)
+    return values
 
 
 def _fill(
