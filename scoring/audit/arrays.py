@@ -98,15 +98,14 @@ def columns_of_classes(
     """
     if len(set(columns)) < len(columns):
         raise HardlookError(f"{name}: two columns of the data frame have one name; needed one column per class")
-    if classes is not None and not set(columns) & set(classes):
-        return list(range(len(columns))), classes
-    numbers = [str(at) for at in range(len(columns))]
-    if classes is None and set(labels) <= set(columns):
-        if set(columns) != set(numbers):
-            return list(range(len(columns))), columns
-        return [columns.index(number) for number in numbers], None
     if classes is not None and set(columns) == set(classes):
         return [columns.index(each) for each in classes], classes
+    numbers = [str(at) for at in range(len(columns))]
+    numbered = set(columns) == set(numbers)
+    if numbered and (set(labels) <= set(columns) if classes is None else not set(columns) & set(classes)):
+        return [columns.index(number) for number in numbers], classes
+    if classes is None and set(labels) <= set(columns):
+        return list(range(len(columns))), columns
     unknown = next(iter(sorted((set(labels) if classes is None else set(classes)) - set(columns))), None)
     found = f"no column is named {unknown}" if unknown else "they are more than the classes"
     raise HardlookError(
