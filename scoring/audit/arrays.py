@@ -6,6 +6,8 @@ one copy where the values are no array yet. Nothing here imports torch.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,6 +67,66 @@ def as_list(value: Any, name: str) -> list[Any]:
             raise HardlookError(f"{name}: found shape {array.shape}; needed (n,), one per example")
         found = array.tolist()
     return [each.item() if hasattr(each, "item") and getattr(each, "ndim", 1) == 0 else each for each in found]
+
+
+def column_names(value: Any) -> list[str] | None:
+    """Returns the names of a data frame's columns; None for what has none, and for columns that are only numbered in
+    their order (0, 1, …; column_0, column_1, …)."""
+    found = getattr(value, "columns", getattr(value, "column_names", None))
+    if found is None or callable(found):
+        return None
+    names = [str(name) for name in found]
+    numbered = [re.fullmatch(r"(.*?)(0|[1-9][0-9]*)", name, re.DOTALL) for name in names]
+    if len({each and each[1] for each in numbered}) == 1 and all(
+        each and int(each[2]) == at for at, each in enumerate(numbered)
+    ):
+        return None
+    return names
+
+
+def columns_of_classes(
+    columns: list[str], classes: list[str] | None, labels: Iterable[str], name: str
+) -> tuple[list[int], list[str] | None]:
+    """Returns the columns in the order of the classes, and the classes, where a data frame names its columns.
+
+    ``classes``: as asked for, else None; ``labels``: those that occur. Columns that are the numbers 0 to c − 1 in
+    another order are put into that order, and the classes stay without names. Raises ``HardlookError`` where the names
+    do not tell which column belongs to which class.
+
+    >>> columns_of_classes(["dog", "cat"], ["cat", "dog"], [], "pred_probs")
+    ([1, 0], ['cat', 'dog'])
+    """
+    if len(set(columns)) < len(columns):
+        raise HardlookError(f"{name}: two columns of the data frame have one name; needed one column per class")
+    if classes is not None and set(columns) == set(classes):
+        return [columns.index(each) for each in classes], classes
+    numbers = [str(at) for at in range(len(columns))]
+    numbered = set(columns) == set(numbers)
+    if numbered and (set(labels) <= set(columns) if classes is None else not set(columns) & set(classes)):
+        return [columns.index(number) for number in numbers], classes
+    if classes is None and set(labels) <= set(columns):
+        return list(range(len(columns))), columns
+    unknown = next(iter(sorted((set(labels) if classes is None else set(classes)) - set(columns))), None)
+    found = f"no column is named {unknown}" if unknown else "they are more than the classes"
+    raise HardlookError(
+        f"{name}: the data frame's columns are named {', '.join(columns[:5])}{', …' if len(columns) > 5 else ''}, and "
+        f"{found}; name the columns by class, or pass an array and classes= in the order of its columns"
+    )
+
+
+def refuse_other_order(given: Mapping[str, Any]) -> None:
+    """Raises ``HardlookError`` where two of pandas' objects hold the same index in another order: whether their rows
+    or their index belong together is not known."""
+    indices = {
+        name: value.index for name, value in given.items() if hasattr(getattr(value, "index", None), "get_indexer")
+    }
+    for first, (name, one) in enumerate(indices.items()):
+        for other_name, other in list(indices.items())[first + 1 :]:
+            if len(one) == len(other) and not one.equals(other) and set(one) == set(other):
+                raise HardlookError(
+                    f"{name} and {other_name} have the same index in different orders; bring them into one order "
+                    f"(.loc[…]), or pass {other_name}.to_numpy() where row i of both is the same example"
+                )
 
 
 def _array(value: Any, name: str) -> np.ndarray:

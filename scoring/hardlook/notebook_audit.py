@@ -77,11 +77,23 @@ def audit(
     )
     found = Audit(made.root)
     if pred_probs is not None:
+        _refuse_other_order(data, pred_probs, "pred_probs")
+        _refuse_other_order(data, features, "features")
         found._import(pred_probs, features, out_of_fold)
     if scores is not None and (model is not None or pred_probs is not None):
         only = None if isinstance(scores, str) else scores
         found.score(only, quick=scores == "quick", device=device, anyway=anyway)
     return found
+
+
+def _refuse_other_order(data: Mapping[str, Any], given: Mapping[str, Any] | None, name: str) -> None:
+    """Raises ``HardlookError`` where predictions have the index of their data frame in another order."""
+    from scoring.audit.arrays import refuse_other_order
+
+    for split, values in given.items() if isinstance(given, Mapping) else ():
+        parts = data.get(split)
+        for part in parts if isinstance(parts, tuple) else (parts,):
+            refuse_other_order({f"the data of {split}": part, f"{name} of {split}": values})
 
 
 def open(folder: str | os.PathLike[str]) -> Audit:
@@ -133,25 +145,30 @@ class Audit:
             from scoring.setup.in_memory_audit import with_model
 
             with_model(self._audit, model, checkpoints)
-        summary = score_audit(
-            self._audit,
-            self._run,
-            device=device,
-            only=only,
-            quick=quick,
-            within=within,
-            settings=settings,
-            anyway=anyway,
-            progress=bar,
-            say=self._say,
-        )
+        try:
+            summary = score_audit(
+                self._audit,
+                self._run,
+                device=device,
+                only=only,
+                quick=quick,
+                within=within,
+                settings=settings,
+                anyway=anyway,
+                progress=bar,
+                say=self._say,
+            )
+        except HardlookError as error:
+            raise HardlookError(self._here(str(error))) from error
         self.messages += map(self._here, [*summary.notes, *left_out(summary.skipped)])
         return self
 
     def _here(self, text: str) -> str:
         """A sentence of a command, with what does the same here."""
-        return text.replace(f"`hardlook score {self.folder}`", "audit.score()").replace(
-            f"hardlook dashboard {self.folder}", "audit.show()"
+        return (
+            text.replace(f"`hardlook score {self.folder}`", "audit.score()")
+            .replace(f"hardlook dashboard {self.folder}", "audit.show()")
+            .replace("score with --anyway", "pass anyway=True")
         )
 
     def _say(self, text: str) -> None:

@@ -10,7 +10,7 @@ those of a cross-validation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 K, FEWEST = 200, 10
 """Neighbours that are asked about a label, and how many at least of a small class (``scoring.scorers.neighbours``)."""
+
+MOST_CLASSES = 100_000
+"""Larger numbers are no class indices."""
 
 
 def find_issues(
@@ -37,18 +40,23 @@ def find_issues(
     """Returns one row per example, in the order given: what is wrong with its label, and which other it nearly repeats.
 
     ``labels``: (n,) indices of the columns of ``pred_probs``, or class names; None, NaN and −1 mean no label.
-    ``pred_probs``: (n, c), out-of-sample, rows summing to 1. ``features``: (n, d) of any encoder. One of the two is
-    enough. ``ids``: (n,) names; default: 0 to n − 1. ``classes``: (c,) names in the order of the columns; default: the
-    names among the labels, sorted.
+    ``pred_probs``: (n, c), out-of-sample, rows summing to 1; the columns of a data frame may be named by class.
+    ``features``: (n, d) of any encoder. One of the two is enough. ``ids``: (n,) names; default: 0 to n − 1.
+    ``classes``: (c,) names in the order of the columns; default: those of the columns, else the names among the labels,
+    sorted.
 
     Columns: example_id, label, suspicion (0 to 1, high first; a rank, no probability of error), rank (1 = look first),
     suggested_label, p_suggested (its probability; without ``pred_probs`` the neighbours' share), label_quality (low is
     suspicious), label_issue, knn_disagreement (share of the neighbours with another label), near_duplicate_of (an id).
     Raises ``HardlookError`` for arrays that do not fit each other.
     """
+    from scoring.audit.arrays import refuse_other_order
     from scoring.queue.suspicion import mean_rank, rank_within
 
-    given, names = _classes(labels, classes)
+    refuse_other_order({"labels": labels, "pred_probs": pred_probs, "features": features, "ids": ids})
+    values = _plain(labels)
+    pred_probs, wanted = _by_class(pred_probs, _names(classes), values)
+    given, names = _classes(values, wanted)
     n = len(given)
     names, p = _probabilities(pred_probs, names, n)
     if p is None and features is None:
@@ -75,32 +83,70 @@ def find_issues(
     return found
 
 
-def _classes(labels: Any, classes: Iterable[object] | None) -> tuple[np.ndarray, list[str] | None]:
-    """Returns (n,) class indices, −1 for none, and the names, None where labels are indices."""
+def _plain(labels: Any) -> list[Any]:
+    """Returns one label per example, whole numbers as ``int`` and missing ones as None."""
     from scoring.audit.arrays import as_list
 
-    values = [
-        None if value is None or value is pd.NA or value != value else value for value in as_list(labels, "labels")
-    ]
+    if isinstance(labels, (set, frozenset, Mapping)):
+        raise HardlookError(f"labels: found {type(labels).__name__}; needed a list, array, tensor or column")
+    found = as_list(labels, "labels")
+    for value in found:
+        if (hasattr(value, "__len__") and not isinstance(value, (str, bytes))) or isinstance(value, complex):
+            raise HardlookError(
+                f"labels: found {type(value).__name__} as a label; needed one class per example, its name or index"
+            )
+    values = [None if value is None or value is pd.NA or value != value else value for value in found]
     if not values:
         raise HardlookError("labels are empty; needed one per example")
-    numbers = all(
-        isinstance(value, (int, float)) and not isinstance(value, bool) for value in values if value is not None
-    )
-    if numbers and any(value != int(value) for value in values if value is not None):
+    return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
+
+
+def _names(classes: Iterable[object] | None) -> list[str] | None:
+    """Returns the names of classes. Raises ``HardlookError`` for what is no list of different ones."""
+    if classes is None:
+        return None
+    from scoring.audit.arrays import as_list
+
+    if isinstance(classes, (set, frozenset)):
+        raise HardlookError("classes: found a set, which has no order; needed a list in the order of the columns")
+    names = [str(name) for name in as_list(classes, "classes")]
+    if not names or len(set(names)) < len(names):
+        raise HardlookError(f"classes: found {len(names)}, {len(set(names))} different; needed one name per class")
+    return names
+
+
+def _by_class(p: Any, classes: list[str] | None, values: list[Any]) -> tuple[Any, list[str] | None]:
+    """Returns probabilities in the order of the classes, and the classes, where a data frame names its columns."""
+    from scoring.audit.arrays import as_numbers, column_names, columns_of_classes
+
+    columns = column_names(p)
+    if columns is None:
+        return p, classes
+    labels = [str(value) for value in values if value is not None and value != -1]
+    order, names = columns_of_classes(columns, classes, labels, "pred_probs")
+    return np.ascontiguousarray(as_numbers(p, "pred_probs", ndim=2)[:, order]), names
+
+
+def _classes(values: list[Any], names: list[str] | None) -> tuple[np.ndarray, list[str] | None]:
+    """Returns (n,) class indices, −1 for none, and the names, None where labels are indices."""
+    known = [value for value in values if value is not None]
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in known)
+    if numbers and not all(isinstance(value, int) for value in known):
         raise HardlookError("labels hold numbers that are not whole; needed class indices from 0, or class names")
-    names = None if classes is None else [str(name) for name in classes]
-    if numbers and not (names and any(str(value) in names for value in values)):
-        given = np.array([-1 if value is None else int(value) for value in values])
-        if given.min() < -1:
-            raise HardlookError(f"label {given.min()} is negative; needed class indices from 0, or −1 for none")
-        return given, names
-    names = names or sorted({str(value) for value in values if value is not None})
+    if numbers and not (names and any(str(value) in names for value in known)):
+        if known and min(known) < -1:
+            raise HardlookError(f"label {min(known)} is negative; needed class indices from 0, or −1 for none")
+        if known and max(known) >= (most := MOST_CLASSES if names is None else len(names)):
+            raise HardlookError(
+                f"label {max(known)} is out of range for {most:,} classes; needed class indices from 0, or class names"
+            )
+        return np.array([-1 if value is None else value for value in values]), names
+    names = names or sorted({str(value) for value in known})
     position = {name: at for at, name in enumerate(names)}
-    unknown = next((value for value in values if value is not None and str(value) not in position), None)
+    unknown = next((value for value in known if str(value) not in position and value != -1), None)
     if unknown is not None:
         raise HardlookError(f"label {unknown!r} is none of the classes {', '.join(names[:10])}")
-    return np.array([-1 if value is None else position[str(value)] for value in values]), names
+    return np.array([-1 if value is None else position.get(str(value), -1) for value in values]), names
 
 
 def _probabilities(p: Any, names: list[str] | None, n: int) -> tuple[list[str] | None, np.ndarray | None]:
@@ -127,7 +173,12 @@ def _probabilities(p: Any, names: list[str] | None, n: int) -> tuple[list[str] |
 def _ids(ids: Iterable[object] | None, n: int) -> list[str]:
     from scoring.audit.arrays import as_list
 
-    found = [str(value) for value in (range(n) if ids is None else as_list(ids, "ids"))]
+    if isinstance(ids, (set, frozenset, Mapping)):
+        raise HardlookError(f"ids: found {type(ids).__name__}; needed a list, array, tensor or column")
+    given = range(n) if ids is None else as_list(ids, "ids")
+    if any(value is None or value is pd.NA or value != value for value in given):
+        raise HardlookError("ids: found a missing one; needed one per label")
+    found = [str(value) for value in given]
     if len(found) != n or len(set(found)) != n:
         raise HardlookError(
             f"ids: found {len(found)}, {len(set(found))} different; needed {n}, one per label, all unique"
@@ -153,9 +204,9 @@ def _suggested(p: np.ndarray, given: np.ndarray, names: list[str] | None) -> pd.
 def _quality(p: np.ndarray, given: np.ndarray) -> pd.DataFrame:
     from scoring.scorers.label_quality import confident_learning
 
-    rows = np.flatnonzero(given >= 0)
+    rows = np.flatnonzero((given >= 0) & np.isfinite(p).all(1))
     quality, issue = np.full(len(given), np.nan), np.zeros(len(given), dtype=bool)
-    if len(rows) and p.shape[1] > 1:
+    if len(rows) and p.shape[1] > 1:  # a row without a prediction says nothing of a class's threshold
         quality[rows], issue[rows] = confident_learning(p[rows], given[rows])
     return pd.DataFrame({"label_quality": quality, "label_issue": issue})
 

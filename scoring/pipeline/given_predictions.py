@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scoring.audit import Audit
-from scoring.audit.arrays import as_numbers
+from scoring.audit.arrays import as_numbers, column_names, columns_of_classes
 from scoring.audit.errors import HardlookError
 from scoring.audit.progress import Progress, silent
 from scoring.audit.storage import write_table
@@ -43,7 +43,10 @@ def import_given(
         raise HardlookError(f"pred_probs: found {type(pred_probs).__name__}; needed one array by split: {{'train': p}}")
     read_data(audit, progress=progress, say=say)
     examples = read_examples(audit)
-    parts = [_part(examples, split, pred_probs[split], (features or {}).get(split)) for split in pred_probs]
+    parts = [
+        _part(examples, split, _by_class(audit, split, pred_probs[split]), (features or {}).get(split))
+        for split in pred_probs
+    ]
     if {part.column_names[-1] for part in parts} == {"features", "probabilities"}:
         raise HardlookError(
             f"features: found those of {', '.join(features or {})}; needed them for every split or none"
@@ -52,6 +55,16 @@ def import_given(
     write_table(path, pa.concat_tables(parts))
     import_predictions(audit, RUN, path, out_of_fold=out_of_fold, overwrite=True)
     return RUN
+
+
+def _by_class(audit: Audit, split: str, p: Any) -> Any:
+    """Returns probabilities in the order of the audit's classes, where a data frame names its columns."""
+    columns = column_names(p)
+    if columns is None:
+        return p
+    name = f"pred_probs of {split}"
+    order, _ = columns_of_classes(columns, audit.classes, (), name)
+    return as_numbers(p, name, ndim=2)[:, order]
 
 
 def _part(examples: pd.DataFrame, split: str, p: Any, features: Any) -> pa.Table:

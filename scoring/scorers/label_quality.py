@@ -51,6 +51,8 @@ def confident_learning(
 
     p = np.asarray(probabilities, dtype=np.float64)
     p = p / p.sum(1, keepdims=True)
+    if len(labels) and (labels == labels[0]).all():  # cleanlab takes labels of one class for that of index 0 alone
+        p, labels = np.roll(p, -labels[0], axis=1), np.zeros_like(labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of classes with few examples
         quality = get_label_quality_scores(labels, p, method=method, adjust_pred_probs=True)

@@ -7,16 +7,15 @@ files. Any other dataset object stays in this process (``scoring.audit.in_proces
 A dataset that transforms its items is taken apart where that gives the same tensors: the pictures are shown and kept as
 they were before, and its transform becomes the run's. Random augmentation is found by reading an item twice.
 
-Inputs → outputs: a split's name and a dataset → ``GivenData``. Cost: a copy of arrays and tables; three items of a
-dataset object are read. Known limits: iterable datasets have no rows to come back to, and are refused.
+Inputs → outputs: a split's name and a dataset → ``GivenData``. Cost: a copy of arrays and tables; the first, middle
+and last item of a dataset object are read. Known limits: iterable datasets have no rows to come back to: refused.
 """
 
 from __future__ import annotations
 
-import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,24 +23,28 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from scoring.audit.arrays import as_numbers
+from scoring.audit.arrays import as_numbers, refuse_other_order
 from scoring.audit.errors import HardlookError
 from scoring.audit.in_process import keep_in_process
 from scoring.audit.storage import atomic_path, write_table
-from scoring.data.adapters.dataset_objects import INPUT_KEYS
 from scoring.data.adapters.manifest import USUAL
-from scoring.data.images import as_array, fingerprint
+from scoring.data.images import as_array
 from scoring.setup.data_found import find_data
+from scoring.setup.dataset_parts import (
+    Rows,
+    files_of,
+    input_of,
+    is_vector,
+    of_loader,
+    readable,
+    same_item,
+    unwrapped,
+    without_transform,
+)
 
 KINDS = "a path, a data frame, a tuple (inputs, labels), a map-style dataset of PyTorch or a dataset of Hugging Face"
 FOLDER = "data"
 """The folder in the audit that holds what was written of frames and arrays."""
-
-TRIED = 3
-"""Items of a dataset on which its transform is compared."""
-
-READ_AGAIN = 8
-"""Reads of the first item in which random augmentation is looked for."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,8 @@ class GivenData:
     become tensors.
 
     ``transform``: the dataset's own; None where it has none. ``as_given``: items are tensors that the model takes as
-    they are. ``random``: its transform augments, so it is no evaluation transform.
+    they are. ``random``: its transform augments, so it is no evaluation transform. ``originals``: a few items before
+    the transform. ``classes``: names in the dataset's own order. ``unsure``: why the order of classes has to be said.
     """
 
     tables: tuple[dict[str, Any], ...]
@@ -58,6 +62,21 @@ class GivenData:
     transform: Callable[[Any], Any] | None = None
     as_given: bool = False
     random: bool = False
+    originals: tuple[Any, ...] = ()
+    classes: tuple[str, ...] | None = None
+    unsure: str | None = None
+
+    def transforms_like(self, other: GivenData) -> bool:
+        """Returns whether both transforms make the same of the same originals. How they print does not tell: all of
+        torchvision's ``Lambda`` print alike."""
+        if self.transform is None or other.transform is None or self.transform is other.transform:
+            return self.transform is other.transform
+        try:
+            return all(
+                same_item(self.transform(each), other.transform(each)) for each in (*self.originals, *other.originals)
+            )
+        except Exception:  # noqa: BLE001  code of others, on items of the other split: it does not take them
+            return False
 
 
 def given_data(folder: Path, split: str, value: Any, media: str | None = None) -> GivenData:
@@ -78,8 +97,8 @@ def given_data(folder: Path, split: str, value: Any, media: str | None = None) -
         if split != "pool":
             raise HardlookError(f"{split}: found inputs alone; needed a tuple (inputs, labels), or pool=inputs")
         return _pair(folder, split, value, None, media)
-    if hasattr(value, "dataset") and hasattr(value, "batch_size"):  # a DataLoader: its batches may be shuffled
-        return given_data(folder, split, value.dataset, media)
+    if hasattr(value, "dataset") and hasattr(value, "batch_size"):
+        return given_data(folder, split, of_loader(split, value), media)
     if hasattr(value, "__len__") and hasattr(value, "__getitem__") and not isinstance(value, Mapping):
         return _dataset(folder, split, value, media)
     raise HardlookError(f"{split}: found {type(value).__name__}; needed {KINDS}")
@@ -119,7 +138,22 @@ def _frame(folder: Path, split: str, frame: pd.DataFrame, media: str | None) -> 
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError) as error:
         raise HardlookError(f"{split}: a column of the data frame holds values of several kinds: {error}") from error
     write_table(folder / FOLDER / f"{split}.parquet", content.replace_schema_metadata(None))
-    return GivenData((table,), media)
+    return GivenData((table,), media, unsure=_unsure_order(split, frame))
+
+
+def _unsure_order(split: str, frame: pd.DataFrame) -> str | None:
+    """Returns what to ask where a label column is categorical and its categories are not sorted: scikit-learn numbers
+    classes sorted, ``.cat.codes`` by category."""
+    name = next((name for name in USUAL["label_column"] if name in frame), None)
+    if name is None or not isinstance(frame[name].dtype, pd.CategoricalDtype):
+        return None
+    names = list(frame[name].dtype.categories)
+    if names == sorted(names):
+        return None
+    return (
+        f"{split}: the categories of column {name!r} are not sorted ({', '.join(map(str, names[:5]))}); pass classes=, "
+        "the names in the order of the model's outputs"
+    )
 
 
 def _are_texts(column: pd.Series) -> bool:
@@ -137,7 +171,15 @@ def _with_relative_paths(frame: pd.DataFrame, column: str) -> tuple[str, pd.Data
 
 def _pair(folder: Path, split: str, inputs: Any, labels: Any, media: str | None) -> GivenData:
     """Inputs and labels of the same length."""
+    refuse_other_order({f"the inputs of {split}": inputs, "its labels": labels})
     known = None if labels is None else _labels(split, labels, len(inputs))
+    unsure = None if not isinstance(labels, pd.Series) else _unsure_order(split, labels.to_frame("label"))
+    found = _known_pair(folder, split, inputs, known, media)
+    return replace(found, unsure=found.unsure or unsure)
+
+
+def _known_pair(folder: Path, split: str, inputs: Any, known: list[Any] | None, media: str | None) -> GivenData:
+    """Inputs, and labels as plain values."""
     if isinstance(inputs, pd.DataFrame):
         if "label" in inputs and known is not None:
             raise HardlookError(f"{split}: the inputs have a column 'label' of their own; rename it")
@@ -220,96 +262,25 @@ def _dataset(folder: Path, split: str, dataset: Any, media: str | None) -> Given
     if type(dataset).__name__ == "TensorDataset" and len(dataset.tensors) == 2:
         inputs, labels = dataset.tensors
         return _pair(folder, split, inputs, labels, media)
-    base, rows = _unwrapped(dataset)
-    raw, transform, random = _without_transform(base, rows[:TRIED])
-    if (files := _files_of(raw if raw is not None else base, rows)) is not None:
+    base, rows = unwrapped(dataset)
+    tried = readable(base, rows)
+    raw, transform, random = without_transform(base, tried)
+    whole = raw if raw is not None or callable(getattr(base, "transform", None)) else base
+    if whole is not None and (files := files_of(whole, rows)) is not None:
         found = _frame(folder, split, files, media or "image")
-        return GivenData(({**found.tables[0], "mode": "RGB"},), found.media, transform, random=random)
+        return GivenData(
+            ({**found.tables[0], "mode": "RGB"},),
+            found.media,
+            transform,
+            random=random,
+            originals=tuple(whole[row][0] for row in tried),
+            classes=tuple(map(str, whole.classes)),
+        )
     kept = Rows(raw, rows) if raw is not None else dataset
-    first = _input(kept[0])
-    media = media or ("text" if isinstance(first, str) else "vector" if _is_vector(first) else "image")
+    first = input_of((base if raw is None else raw)[tried[0]])
+    media = media or ("text" if isinstance(first, str) else "vector" if is_vector(first) else "image")
     reference = keep_in_process(folder, split, lambda: kept)
     table = {"split": split, "adapter": "dataset", "factory": reference}
-    return GivenData(
-        (table,), media, transform, media == "image" and transform is None and hasattr(first, "shape"), random
-    )
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a dataset, under its class names."""
-
-    dataset: Any
-    rows: Sequence[int]
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __getitem__(self, row: int) -> Any:
-        return self.dataset[self.rows[row]]
-
-
-def _unwrapped(dataset: Any) -> tuple[Any, Sequence[int]]:
-    """Returns the dataset inside ``torch.utils.data.Subset``, and its rows that are meant."""
-    rows: Sequence[int] = range(len(dataset))
-    while hasattr(dataset, "indices") and hasattr(dataset, "dataset"):
-        rows = [int(dataset.indices[row]) for row in rows]
-        dataset = dataset.dataset
-    return dataset, rows
-
-
-def _without_transform(dataset: Any, rows: Sequence[int]) -> tuple[Any | None, Callable[[Any], Any] | None, bool]:
-    """Returns the dataset before its transform, the transform, and whether that is random; (None, None, False) where
-    the dataset transforms nothing, or taking it apart does not give the same items."""
-    transform = getattr(dataset, "transform", None)
-    if not callable(transform):
-        return None, None, False
-    raw = copy.copy(dataset)
-    try:
-        raw.transform = None
-        if hasattr(raw, "transforms"):
-            raw.transforms = None
-        random = _augments(dataset, transform, rows)
-        for row in rows:
-            before, after = raw[row], dataset[row]
-            if not _same_label(before, after) or not (random or _same(transform(before[0]), after[0])):
-                return None, None, False
-    except Exception:  # noqa: BLE001  code of others that needs its transform: the dataset is taken as it is
-        return None, None, False
-    return raw, transform, random
-
-
-def _augments(dataset: Any, transform: object, rows: Sequence[int]) -> bool:
-    """Returns whether a transform says that it is random, or gives another item at one of a few reads."""
-    if "Random" in repr(transform):
-        return True
-    first = [fingerprint(_input(dataset[rows[0]])) for _ in range(READ_AGAIN)]
-    return len(set(first)) > 1 or any(not _same(_input(dataset[row]), _input(dataset[row])) for row in rows[1:])
-
-
-def _input(item: Any) -> Any:
-    if isinstance(item, Mapping):
-        return next((item[key] for key in INPUT_KEYS if key in item), None)
-    return item[0] if isinstance(item, (tuple, list)) else item
-
-
-def _same(one: Any, other: Any) -> bool:
-    return fingerprint(one) == fingerprint(other)
-
-
-def _same_label(one: Any, other: Any) -> bool:
-    return isinstance(one, tuple) and isinstance(other, tuple) and len(one) == len(other) == 2 and one[1] == other[1]
-
-
-def _is_vector(value: Any) -> bool:
-    return len(getattr(value, "shape", (0, 0))) == 1
-
-
-def _files_of(dataset: Any, rows: Sequence[int]) -> pd.DataFrame | None:
-    """Returns paths and class names of torchvision's ``ImageFolder``; None for what reads its files otherwise."""
-    loader, samples, classes = (getattr(dataset, name, None) for name in ("loader", "samples", "classes"))
-    usual = getattr(loader, "__module__", "") == "torchvision.datasets.folder"
-    if not usual or not samples or not classes or getattr(dataset, "target_transform", None) is not None:
-        return None
-    named = [(samples[row][0], classes[samples[row][1]]) for row in rows]
-    return pd.DataFrame(named, columns=["path", "label"])
+    as_given = media == "image" and transform is None and hasattr(first, "shape")
+    originals = () if raw is None else tuple(raw[row][0] for row in tried)
+    return GivenData((table,), media, transform, as_given, random, originals)

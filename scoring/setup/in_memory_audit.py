@@ -62,7 +62,7 @@ def in_memory_audit(
         raise HardlookError(f"all splits need the same kind of data, found {shown}; name it with media=")
     config: dict[str, Any] = {"format": 1, "media": kinds.pop()}
     tables = [table for each in given.values() for table in each.tables]
-    names = [str(name) for name in classes] if classes is not None else _derived(folder, config, tables)
+    names = [str(name) for name in classes] if classes is not None else _derived(folder, config, tables, given)
     config |= {"classes": names} if names else {}
     model = called_with_tokens(model, transform)
     settings = _run_settings(folder, run, model, checkpoints, _transform(folder, transform, given))
@@ -70,9 +70,24 @@ def in_memory_audit(
     return Audit.open(folder)
 
 
-def _derived(folder: Path, config: Mapping[str, Any], tables: list[dict[str, Any]]) -> list[str]:
-    """Class names from the data, in the order of its library."""
-    return derived_classes(listed_without_classes(Audit(folder.resolve(), {**config, "data": tables})))
+def _derived(
+    folder: Path, config: Mapping[str, Any], tables: list[dict[str, Any]], given: Mapping[str, GivenData]
+) -> list[str]:
+    """Class names from the data, in the order of its library: those of the dataset object where it has some, which may
+    be more than those that its examples bear. Raises ``HardlookError`` where datasets contradict each other."""
+    if unsure := next((each.unsure for each in given.values() if each.unsure), None):
+        raise HardlookError(unsure)
+    derived = derived_classes(listed_without_classes(Audit(folder.resolve(), {**config, "data": tables})))
+    own = {split: each.classes for split, each in given.items() if each.classes}
+    if not own:
+        return derived
+    split, names = next(iter(own.items()))
+    if len(set(own.values())) > 1 or not set(derived) <= set(names):
+        raise HardlookError(
+            f"the splits have other classes than {split} ({', '.join(names[:10])}), or the same in another order; pass "
+            "classes=, the names in the order of the model's outputs"
+        )
+    return list(names)
 
 
 def _transform(folder: Path, wanted: Transform | None, given: Mapping[str, GivenData]) -> str | dict[str, Any] | None:
@@ -92,13 +107,13 @@ def _transform(folder: Path, wanted: Transform | None, given: Mapping[str, Given
         raise HardlookError(
             f"{plain} gives tensors and {next(iter(own))} pictures with a transform; needed datasets of the same kind"
         )
-    if len({repr(each.transform) for each in own.values()}) > 1:
+    chosen = own.get("test") or next(iter(own.values()), None)
+    if chosen is not None and not all(chosen.transforms_like(each) for each in own.values()):
         raise HardlookError(
             f"the datasets of {' and '.join(own)} have different transforms; pass transform=, the one that evaluation "
             "uses for all of them"
         )
-    if own:
-        chosen = own.get("test") or next(iter(own.values()))
+    if chosen is not None:
         return keep_in_process(folder, "transform", chosen.transform or _nothing)
     return AS_GIVEN if plain else None
 

@@ -126,3 +126,91 @@ def test_what_does_not_fit_is_one_sentence(given, words):
     with pytest.raises(hardlook.HardlookError, match=words.replace("(", r"\(")) as error:
         hardlook.find_issues(**whole)
     assert "\n" not in str(error.value)
+
+
+NAMES = [f"digit {name}" for name in "abcdefghij"]
+
+
+def test_columns_of_a_data_frame_belong_to_the_class_that_they_name(digits):
+    _, labels, _, p = digits
+    expected = hardlook.find_issues(labels, pred_probs=p)
+    shuffled = np.random.default_rng(1).permutation(10)
+    numbered = hardlook.find_issues(labels, pred_probs=pd.DataFrame(p)[shuffled])
+    assert numbered.equals(expected)
+    frame = pd.DataFrame(p, columns=NAMES).iloc[:, shuffled]
+    named = hardlook.find_issues([NAMES[label] for label in labels], pred_probs=frame)
+    assert np.allclose(named["label_quality"], expected["label_quality"], rtol=1e-12, atol=0)
+    assert named["suggested_label"].tolist() == [NAMES[label] for label in expected["suggested_label"]]
+    asked = hardlook.find_issues([NAMES[label] for label in labels], pred_probs=frame, classes=NAMES)
+    assert asked["suggested_label"].equals(named["suggested_label"])
+    assert np.array_equal(asked["label_quality"], expected["label_quality"])
+
+
+def test_columns_name_a_class_that_no_example_bears(digits):
+    _, labels, _, p = digits
+    rows = labels != 0
+    frame = pd.DataFrame(p[rows], columns=NAMES)
+    found = hardlook.find_issues([NAMES[label] for label in labels[rows]], pred_probs=frame)
+    assert np.allclose(found["label_quality"], hardlook.find_issues(labels[rows], pred_probs=p[rows])["label_quality"])
+
+
+def test_columns_that_name_no_class_of_the_labels_are_refused(digits):
+    _, labels, _, p = digits
+    names = [NAMES[label] for label in labels]
+    with pytest.raises(hardlook.HardlookError, match=r"no column is named digit a.*name the columns by class"):
+        hardlook.find_issues(names, pred_probs=pd.DataFrame(p, columns=[f"p of {name}" for name in NAMES]))
+    numbered = pd.DataFrame(p, columns=[f"p{at}" for at in range(10)])
+    assert hardlook.find_issues(names, pred_probs=numbered).equals(hardlook.find_issues(names, pred_probs=p))
+
+
+def test_one_index_in_two_orders_is_refused_and_any_other_is_no_matter(digits):
+    _, labels, _, p = digits
+    order = np.random.default_rng(1).permutation(600)
+    with pytest.raises(hardlook.HardlookError, match="labels and pred_probs have the same index in different orders"):
+        hardlook.find_issues(pd.Series(labels, index=order), pred_probs=pd.DataFrame(p))
+    expected = hardlook.find_issues(labels, pred_probs=p)
+    for index in (range(1000, 1600), range(600)):
+        assert hardlook.find_issues(pd.Series(labels, index=index), pred_probs=pd.DataFrame(p)).equals(expected)
+
+
+def test_a_row_without_a_prediction_leaves_the_others_as_they_are(digits):
+    _, labels, _, p = digits
+    holed = p.copy()
+    holed[3] = np.nan
+    found = hardlook.find_issues(labels, pred_probs=holed)
+    others = np.arange(600) != 3
+    expected = get_label_quality_scores(labels[others], p[others], adjust_pred_probs=True)
+    assert np.isnan(found["label_quality"][3]) and np.allclose(found["label_quality"][others], expected)
+
+
+def test_class_numbers_among_missing_ones_stay_names(digits):
+    _, labels, _, p = digits
+    given = pd.Series(labels + 1.0).mask(np.arange(600) == 5)
+    found = hardlook.find_issues(given, pred_probs=p, classes=range(1, 11))
+    assert found["label"].isna().sum() == 1
+    assert found["label"][:5].tolist() == [str(label + 1) for label in labels[:5]]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"labels": [0, float("inf")]}, "not whole"),
+        ({"labels": [0, 10**30]}, "out of range"),
+        ({"labels": [0, 90_000_000]}, "out of range"),
+        ({"labels": [[0], [1]]}, "found list as a label"),
+        ({"labels": [{"a"}, {"b"}]}, "found set as a label"),
+        ({"labels": {0, 1}}, "labels: found set"),
+        ({"labels": np.array([1j, 0])}, "found complex as a label"),
+        ({"classes": []}, "classes: found 0"),
+        ({"classes": 3}, "classes: found int"),
+        ({"classes": "ab"}, "classes: found str"),
+        ({"classes": {"a", "b"}}, "no order"),
+        ({"classes": ["a", "a"]}, "1 different"),
+        ({"classes": ["a"]}, "label 1 is out of range for 1 classes"),
+        ({"ids": [None, 1]}, "ids: found a missing one"),
+        ({"ids": {1, 2}}, "ids: found set"),
+    ],
+)
+def test_what_is_no_label_class_or_id_is_refused_in_one_sentence(given, said):
+    with pytest.raises(hardlook.HardlookError, match=said):
+        hardlook.find_issues(**{"labels": [0, 1], "features": [[1.0, 2.0], [3.0, 1.0]]} | given)

@@ -71,3 +71,11 @@ def test_in_sample_and_out_of_sample_are_told_apart(sample_copy):
 def test_an_unknown_method_is_refused_with_those_known():
     with pytest.raises(HardlookError, match="normalized_margin"):
         make_scorer(registry()["label_quality"], {"method": "guess"}).fit(None, None)
+
+
+@pytest.mark.parametrize("label", [0, 1, 3])
+def test_labels_of_one_class_are_judged_alike_whatever_its_index(label):
+    p = np.random.default_rng(0).dirichlet(np.ones(4), 30)
+    quality, issue = confident_learning(np.roll(p, label, axis=1), np.full(30, label))
+    expected, _ = confident_learning(p, np.zeros(30, dtype=int))
+    assert np.allclose(quality, expected, rtol=1e-12, atol=0) and not issue.any()

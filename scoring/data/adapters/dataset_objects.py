@@ -41,6 +41,19 @@ def made_by_factory(source: MapStyle | HuggingFace) -> Any:
     return call_reference(source.factory or "", source.root, arguments)
 
 
+def _classes_of(dataset: Any) -> list[str] | None:
+    """Returns the class names that a dataset, or each of those inside it, has in one order."""
+    if getattr(dataset, "target_transform", None) is not None:
+        return None
+    names = getattr(dataset, "classes", None)
+    if names is None and isinstance(parts := getattr(dataset, "datasets", None), (list, tuple)) and parts:
+        found = [_classes_of(part) for part in parts]
+        return found[0] if all(each == found[0] for each in found) else None
+    if names is None and hasattr(dataset, "dataset"):
+        return _classes_of(dataset.dataset)
+    return [str(name) for name in names] if isinstance(names, (list, tuple)) else None
+
+
 @dataclass(kw_only=True)
 class MapStyle(Source):
     """A dataset with ``len`` and ``[i]``, whose items are (input, label), a mapping, or an input alone."""
@@ -58,7 +71,7 @@ class MapStyle(Source):
     def listing(self) -> Listing:
         """The number of items; labels come with reading. A random item is an error here."""
         n = len(self._dataset)
-        for row in range(min(n, 3)):
+        for row in sorted({0, n // 2, n - 1}) if n else ():
             self._refuse_random(row)
         return Listing(splits=self.one_split(n))
 
@@ -78,15 +91,9 @@ class MapStyle(Source):
         return item, None if self.split == "pool" else label
 
     def names_of_classes(self) -> list[str] | None:
-        """``dataset.classes``, as torchvision's have it, of a ``Subset`` too; None where the labels are changed
-        afterwards."""
-        dataset = self._dataset
-        while getattr(dataset, "classes", None) is None and hasattr(dataset, "dataset"):
-            dataset = dataset.dataset
-        names = getattr(dataset, "classes", None)
-        if not isinstance(names, (list, tuple)) or getattr(dataset, "target_transform", None) is not None:
-            return None
-        return [str(name) for name in names]
+        """``dataset.classes``, as torchvision's have it, of a ``Subset`` or a ``ConcatDataset`` of them too; None where
+        the labels are changed afterwards."""
+        return _classes_of(self._dataset)
 
     def _parts(self, item: Mapping[str, Any]) -> tuple[Any, Any]:
         key = self.input_key or next((key for key in INPUT_KEYS if key in item), None)
