@@ -20,8 +20,8 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.data.adapters import known_adapters, open_sources
 from scoring.data.adapters.base import Listing, Source
-from scoring.data.class_order import classes_line, describe_order
-from scoring.data.labels import is_none, natural, plain
+from scoring.data.class_order import classes_line, describe_order, timm_key
+from scoring.data.labels import is_none, plain
 from scoring.setup.findings import FoundData, Line, Value
 from scoring.setup.places import SPLIT_WORDS, existing, split_folders, split_of, written
 from scoring.setup.saved_datasets import saved_splits
@@ -205,7 +205,7 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
     names = tomllib.loads(classes_line(known, own, as_text))["classes"] if known or own else []
     order = describe_order(known, own, as_text)
     if natural_order and not own:
-        names, order = sorted(names, key=natural), "sorted naturally, as timm sorts folders"
+        names, order = sorted(names, key=timm_key), "sorted as timm sorts folders: numbers by value, whatever the case"
     return FoundData(
         media=media,
         tables=tuple(each.lines for each in found),
