@@ -49,7 +49,7 @@ def find_audit(
     Raises `HardlookError` for a path that holds nothing, for what is ambiguous, and for weights of another model.
     """
     names = given_classes(classes)
-    run = find_model(model, checkpoints, transform, folder)
+    run = find_model(model, checkpoints, transform, folder, named=names is not None)
     media = run.media if run else None
     data = find_data(paths, folder, media=media, natural_order=run.natural if run else False)
     if run is not None:

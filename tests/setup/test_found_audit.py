@@ -169,3 +169,40 @@ def test_a_first_look_that_is_no_better_than_chance_says_so(work, capsys):
     torch.save(zoo.resnet18(num_classes=3).state_dict(), work / "untrained.pth")
     assert hardlook("new", "a", "--train", "images", "--checkpoints", "untrained.pth") == 0
     assert "little more than naming one class always" in capsys.readouterr().out
+
+
+STATED = [
+    {"class_to_idx": {"eel": 0, "cat": 1, "dog": 2}},
+    {"classes": ["eel", "cat", "dog"]},
+    {"class_names": ("eel", "cat", "dog")},
+    {"idx_to_class": {0: "eel", 2: "dog", 1: "cat"}},
+    {"id2label": {"1": "cat", "0": "eel", "2": "dog"}},
+    {"hyper_parameters": {"classes": ["eel", "cat", "dog"]}},
+    {"meta": {"dataset_meta": {"classes": ("eel", "cat", "dog")}}},
+    {"classes": ["eel", "cat", "dog"], "labels": ["x", "y"], "config": {"classes": 3, "class_names": None}},
+]
+
+
+@pytest.mark.parametrize("stated", STATED, ids=[str(number) for number in range(len(STATED))])
+def test_the_classes_that_a_checkpoint_states_are_in_its_order(work, capsys, stated):
+    torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), **stated}, work / "final.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "final.pth") == 0
+    assert settings(work / "my-audit")["classes"] == ["eel", "cat", "dog"]
+    assert "(eel, cat, dog), from " in capsys.readouterr().out
+
+
+def test_two_stated_orders_are_refused_and_the_command_may_name_one(work, capsys):
+    stated = {"classes": ["eel", "cat", "dog"], "class_to_idx": {"cat": 0, "dog": 1, "eel": 2}}
+    torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), **stated}, work / "final.pth")
+    given = ("--train", "images", "--checkpoints", "final.pth")
+    assert hardlook("new", "my-audit", *given) == 1
+    assert "states two orders of its classes" in capsys.readouterr().err
+    assert hardlook("new", "my-audit", *given, "--classes", "dog,eel,cat") == 0
+    assert settings(work / "my-audit")["classes"] == ["dog", "eel", "cat"]
+
+
+@pytest.mark.parametrize("stated", [["cat", "dog"], {"cat": 1, "dog": 2, "eel": 3}, {"cat": 0, "dog": 0, "eel": 1}])
+def test_what_states_no_order_of_the_outputs_leaves_that_of_the_data(work, stated):
+    torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), "class_to_idx": stated}, work / "final.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "final.pth") == 0
+    assert settings(work / "my-audit")["classes"] == ["cat", "dog", "eel"]
