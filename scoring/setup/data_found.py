@@ -198,9 +198,11 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
     as_text = False
     exif: dict[str, None] = {}
     tables: list[FoundTable] = []
+    readers: list[str] = []
     for table in found:
         source, listing = _listed({line.key: line.value for line in table.lines if not line.asked}, media, folder)
         tables.append(with_files(table, source, listing, folder))
+        readers.append(source.name)
         labels += listing.labels or _of_items(source, listing)
         exif |= {sentence: None} if (sentence := source.describe_exif()) else {}
         own, as_text = own or source.names_of_classes(), as_text or source.sorts_as_text
@@ -217,6 +219,7 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
         said=tuple(text for each in tables for text in each.said),
         asked=tuple(text for each in tables for text in each.asked),
         exif=tuple(exif),
+        readers=tuple(readers),
     )
 
 

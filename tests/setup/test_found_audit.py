@@ -4,11 +4,15 @@ import tomllib
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models as zoo
+from torchvision.datasets import ImageFolder
 
 from scoring.audit import Audit, check_config
+from scoring.audit.errors import HardlookError
 from scoring.models import AuditedModel, find_checkpoints
+from scoring.setup.first_look import first_look
 from tests.conftest import hardlook
 
 
@@ -206,3 +210,50 @@ def test_what_states_no_order_of_the_outputs_leaves_that_of_the_data(work, state
     torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), "class_to_idx": stated}, work / "final.pth")
     assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "final.pth") == 0
     assert settings(work / "my-audit")["classes"] == ["cat", "dog", "eel"]
+
+
+COLOURS = """
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+scaled = v2.Compose([v2.Resize((16, 16)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+def net(channels=3, num_classes=3):
+    return torch.nn.Sequential(torch.nn.Conv2d(channels, 4, 3), torch.nn.Flatten(), torch.nn.Linear(784, num_classes))
+"""
+
+
+def test_a_transform_that_is_code_gets_images_as_image_folder_gives_them(work, capsys):
+    (work / "train.py").write_text(COLOURS)
+    scope: dict = {}
+    exec(COLOURS, scope)
+    for at, mode in enumerate(("L", "P", "RGBA")):
+        path = work / "images" / "test" / "cat" / f"{at}.png"
+        Image.open(path).convert(mode).save(path)
+    net = scope["net"]()
+    torch.save(net.state_dict(), work / "net.pth")
+    given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:net")
+    assert hardlook("new", "my-audit", *given, "--transform", "train.py:scaled") == 0
+    assert [table["mode"] for table in settings(work / "my-audit")["data"]] == ["RGB", "RGB"]
+    data = ImageFolder(work / "images" / "test", scope["scaled"])
+    right = sum(int(net(item[None]).argmax()) == label for item, label in data)
+    assert f"accuracy {right / len(data):.1%} on the {len(data)} with a label" in capsys.readouterr().out
+    assert hardlook("new", "tables", *given, "--transform", "{ mode = 'RGB', resize = [16, 16] }") == 0
+    assert not any("mode" in table for table in settings(work / "tables")["data"])
+    text = (work / "my-audit" / "audit.toml").read_text()
+    (work / "my-audit" / "audit.toml").write_text("\n".join(each for each in text.splitlines() if "mode" not in each))
+    with pytest.raises(HardlookError, match=r'\(1, 16, 16\).*write mode = "RGB" in the \[\[data\]\] table'):
+        first_look(Audit.open(work / "my-audit"))
+
+
+def test_a_model_of_one_channel_keeps_grey_images_as_they_are(work):
+    (work / "train.py").write_text(COLOURS.replace("channels=3", "channels=1"))
+    scope: dict = {}
+    exec(COLOURS, scope)
+    torch.save(scope["net"](1).state_dict(), work / "net.pth")
+    for path in (work / "images").glob("*/*/*.png"):
+        Image.open(path).convert("L").save(path)
+    given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:net")
+    assert hardlook("new", "my-audit", *given, "--transform", "train.py:scaled") == 0
+    assert not any("mode" in table for table in settings(work / "my-audit")["data"])
