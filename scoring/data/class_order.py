@@ -11,6 +11,7 @@ Known limits: a training that numbered its classes by hand is not known here, an
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
@@ -59,6 +60,15 @@ def class_names(
     """
     names = list(order) if order else _ordered({value for value in map(plain, found) if not is_none(value)}, as_text)
     return list(dict.fromkeys((renamed or {}).get(name, name) for name in names))
+
+
+def timm_key(name: str) -> list[int | str]:
+    """The key by which timm sorts class folders: numbers by their value, capitals as small letters.
+
+    >>> sorted(["b10", "B2", "ant", "Zebra", "3"], key=timm_key)
+    ['3', 'ant', 'B2', 'b10', 'Zebra']
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name.lower())]
 
 
 def describe_order(found: Iterable[Any], order: Sequence[str] | None = None, as_text: bool = False) -> str:

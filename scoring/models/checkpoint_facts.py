@@ -21,11 +21,30 @@ import torch
 from scoring.audit.errors import HardlookError
 from scoring.models.checkpoint_reader import open_checkpoint
 
+CLASSES = (
+    "class_to_idx",
+    "classes",
+    "class_names",
+    "classnames",
+    "label_names",
+    "labels",
+    "idx_to_class",
+    "idx2class",
+    "class2idx",
+    "id2label",
+    "label2id",
+    "CLASSES",
+)
+"""Entries under which trainings of one's own keep the names of the classes."""
+
+SETTINGS = ("hyper_parameters", "args", "config", "hparams", "meta", "dataset_meta")
+"""Entries that hold settings of a training, among which the class names may be."""
+
 KEPT = (
-    "hyper_parameters",
+    *CLASSES,
+    *SETTINGS,
     "hparams_name",
     "arch",
-    "args",
     "names",
     "yaml",
     "nc",

@@ -12,7 +12,7 @@ Cost: one decode and one transform per read. Items taken as a dataset, epoch aft
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -112,10 +112,21 @@ def stacked(
     if len(shapes) > 1:
         shown = ", ".join(f"{shape} of {example!r}" for shape, example in sorted(shapes.items())[:3])
         raise HardlookError(
-            f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to the transform so "
-            "that all have one shape"
+            f"inputs of different shapes reach the model: {shown}; {shape_advice(shapes)} so that all have one shape"
         )
     return torch.stack(list(tensors.values())), good, reasons
+
+
+def shape_advice(shapes: Iterable[tuple[int, ...]]) -> str:
+    """What to do about inputs of these shapes: those of images differ in their channels, or in their size.
+
+    >>> shape_advice([(1, 8, 8), (3, 8, 8)]), shape_advice([(3, 8, 8), (3, 9, 8)])
+    ('write mode = "RGB" in the [[data]] table', 'add a resize (and crop) to the transform')
+    """
+    channels = {shape[0] for shape in shapes if len(shape) == 3}
+    return (
+        'write mode = "RGB" in the [[data]] table' if len(channels) > 1 else "add a resize (and crop) to the transform"
+    )
 
 
 def reading_facts(audit: Audit, turned: Sequence[int] | None = None) -> dict[str, list[Any]]:

@@ -30,6 +30,7 @@ from scoring.setup.plain_found import (
     untrained_model,
 )
 from scoring.setup.references import reference
+from scoring.setup.stated_classes import stated_classes
 from scoring.setup.timm_found import timm_model, training_arguments
 
 IMAGENET: dict[str, Value] = {
@@ -42,8 +43,12 @@ IMAGENET: dict[str, Value] = {
 """What ``--transform imagenet`` stands for: the evaluation of most networks that were pretrained on ImageNet."""
 
 
-def find_model(model: str | None, checkpoints: str | None, transform: str | None, folder: Path) -> FoundModel | None:
+def find_model(
+    model: str | None, checkpoints: str | None, transform: str | None, folder: Path, *, named: bool = False
+) -> FoundModel | None:
     """The run of ``audit.toml`` in ``folder``; None where neither model nor checkpoints are named.
+
+    ``named``: whether the classes are named, so that no file needs to state them.
 
     Raises `HardlookError` where a path holds nothing, a name means nothing, or what was found is ambiguous.
     """
@@ -55,7 +60,7 @@ def find_model(model: str | None, checkpoints: str | None, transform: str | None
     elif checkpoints is None:
         found = untrained_model(str(model), folder)
     else:
-        found = _of_files(model, find_files(checkpoints, folder), folder)
+        found = _with_stated_classes(_of_files(model, files := find_files(checkpoints, folder), folder), files, named)
     if transform is None:
         return found
     asked = tuple(text for text in found.asked if not text.startswith("transform:"))
@@ -89,6 +94,15 @@ def _of_files(model: str | None, files: CheckpointFiles, folder: Path) -> FoundM
     if model is None:
         return matched_model(files)
     return own_model(model, files, folder) if is_code(model) else named_architecture(model, files)
+
+
+def _with_stated_classes(found: FoundModel, files: CheckpointFiles, named: bool) -> FoundModel:
+    """The run with the class names that its last checkpoint states, where its tool says none and none are ``named``."""
+    last = files.paths[-1]
+    if found.classes or named:
+        return found
+    classes, source = stated_classes(read_facts(last), found.outputs, last.name)
+    return replace(found, classes=classes, classes_from=source)
 
 
 def _lightning(model: str | None, files: CheckpointFiles, facts: Facts, folder: Path) -> FoundModel:

@@ -20,9 +20,10 @@ from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
 from scoring.data.adapters import known_adapters, open_sources
 from scoring.data.adapters.base import Listing, Source
-from scoring.data.class_order import classes_line, describe_order
-from scoring.data.labels import is_none, natural, plain
+from scoring.data.class_order import classes_line, describe_order, timm_key
+from scoring.data.labels import is_none, plain
 from scoring.setup.findings import FoundData, Line, Value
+from scoring.setup.named_files import with_files
 from scoring.setup.places import SPLIT_WORDS, existing, split_folders, split_of, written
 from scoring.setup.saved_datasets import saved_splits
 from scoring.setup.tables_found import ARRAY_ENDINGS, TABLE_ENDINGS, FoundTable, array_tables, table_lines
@@ -196,8 +197,12 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
     own: list[str] | None = None
     as_text = False
     exif: dict[str, None] = {}
-    for each in found:
-        source, listing = _listed({line.key: line.value for line in each.lines if not line.asked}, media, folder)
+    tables: list[FoundTable] = []
+    readers: list[str] = []
+    for table in found:
+        source, listing = _listed({line.key: line.value for line in table.lines if not line.asked}, media, folder)
+        tables.append(with_files(table, source, listing, folder))
+        readers.append(source.name)
         labels += listing.labels or _of_items(source, listing)
         exif |= {sentence: None} if (sentence := source.describe_exif()) else {}
         own, as_text = own or source.names_of_classes(), as_text or source.sorts_as_text
@@ -205,15 +210,16 @@ def _with_classes(found: Sequence[FoundTable], media: str, folder: Path, natural
     names = tomllib.loads(classes_line(known, own, as_text))["classes"] if known or own else []
     order = describe_order(known, own, as_text)
     if natural_order and not own:
-        names, order = sorted(names, key=natural), "sorted naturally, as timm sorts folders"
+        names, order = sorted(names, key=timm_key), "sorted as timm sorts folders: numbers by value, whatever the case"
     return FoundData(
         media=media,
-        tables=tuple(each.lines for each in found),
+        tables=tuple(each.lines for each in tables),
         classes=tuple(names),
         order=order if names else "",
-        said=tuple(text for each in found for text in each.said),
-        asked=tuple(text for each in found for text in each.asked),
+        said=tuple(text for each in tables for text in each.said),
+        asked=tuple(text for each in tables for text in each.asked),
         exif=tuple(exif),
+        readers=tuple(readers),
     )
 
 

@@ -30,7 +30,7 @@ class FoundData:
 
     ``labels``: the distinct class names that occur; ``order``: how ``classes`` are sorted, in words. ``said`` and
     ``asked``: sentences on what was found, and on what could not be decided; ``exif``: on how the EXIF orientation of
-    images is treated.
+    images is treated; ``readers``: the adapter that reads each table.
     """
 
     media: str
@@ -40,6 +40,7 @@ class FoundData:
     said: tuple[str, ...] = ()
     asked: tuple[str, ...] = ()
     exif: tuple[str, ...] = ()
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from scoring.data.example_reader import reason
 from scoring.data.listed_sources import ListedSource, class_name, labels_of, list_sources, with_labels
 from scoring.models import AuditedModel, find_checkpoints, load_transform
 from scoring.models.audited_model import explained
-from scoring.models.inputs import as_tensor
+from scoring.models.inputs import as_tensor, shape_advice
 from scoring.models.outputs import OutputAsLogits
 
 SIZE, BATCH = 300, 32
@@ -110,11 +110,8 @@ def _answers(audit: Audit, tensors: Sequence[torch.Tensor]) -> Iterator[int]:
     config = audit.run().config
     shapes = {tuple(tensor.shape) for tensor in tensors}
     if len(shapes) > 1:
-        shown = ", ".join(map(str, sorted(shapes)[:3]))
-        raise HardlookError(
-            f"inputs of different shapes reach the model: {shown}; add a resize (and crop) to the transform in "
-            "audit.toml"
-        )
+        shown, advice = ", ".join(map(str, sorted(shapes)[:3])), shape_advice(shapes)
+        raise HardlookError(f"inputs of different shapes reach the model: {shown}; {advice} in audit.toml")
     found = find_checkpoints(
         config.get("checkpoints", "checkpoints/main/*.pt"),
         audit.root,

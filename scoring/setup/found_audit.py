@@ -14,7 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
-from scoring.models import build_model, fit_state, read_state_dict
+from scoring.models import StateDict, build_model, fit_state, read_state_dict
 from scoring.setup.checkpoint_found import find_model
 from scoring.setup.class_names import classes_line, given_classes
 from scoring.setup.data_found import find_data
@@ -49,13 +49,13 @@ def find_audit(
     Raises `HardlookError` for a path that holds nothing, for what is ambiguous, and for weights of another model.
     """
     names = given_classes(classes)
-    run = find_model(model, checkpoints, transform, folder)
+    run = find_model(model, checkpoints, transform, folder, named=names is not None)
     media = run.media if run else None
     data = find_data(paths, folder, media=media, natural_order=run.natural if run else False)
     if run is not None:
         run, data = _fitted(_with_width(run, names or data.classes), data.media), _with_exif(data, run.exif)
         if run.complete and run.checkpoints is not None:
-            _refuse_unfitting(run, run.checkpoints, folder)
+            data = _with_colours(data, run, _fitting_state(run, run.checkpoints, folder))
         elif run.checkpoints is None and not any(line.asked for line in run.arguments):
             _build(run, folder)
     line, questions = classes_line(data, run, names)
@@ -123,6 +123,19 @@ def _build(run: FoundModel, folder: Path) -> nn.Module:
     return build_model(str(run.model.value), {line.key: line.value for line in run.arguments}, folder)
 
 
-def _refuse_unfitting(run: FoundModel, checkpoints: Line, folder: Path) -> None:
-    """Raises `HardlookError` where the model cannot be built, or the weights are those of another one."""
-    fit_state(_build(run, folder), read_state_dict(unwritten(checkpoints.value, folder)))
+def _fitting_state(run: FoundModel, checkpoints: Line, folder: Path) -> StateDict:
+    """The last checkpoint. Raises `HardlookError` where the model cannot be built, or its weights do not fit."""
+    state = read_state_dict(unwritten(checkpoints.value, folder))
+    fit_state(_build(run, folder), state)
+    return state
+
+
+def _with_colours(data: FoundData, run: FoundModel, state: StateDict) -> FoundData:
+    """Class folders with ``mode = "RGB"``, as ``ImageFolder`` hands them to a transform that is code, where the model
+    takes three channels; grey and palette images would reach that transform as they are stored."""
+    convolutions = [each for each in state.tensors.values() if each.ndim == 4]
+    if not isinstance(run.transform, Line) or not any(each.shape[1] == 3 for each in convolutions):
+        return data
+    line = Line("mode", "RGB", "as torchvision's ImageFolder gives images to a transform")
+    tables = zip(data.tables, data.readers, strict=True)
+    return replace(data, tables=tuple((*table, line) if name == "folder" else table for table, name in tables))

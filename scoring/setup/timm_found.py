@@ -83,7 +83,7 @@ def timm_model(
         classes=classes,
         classes_from=from_map,
         outputs=outputs,
-        natural=bool(source),
+        natural=bool(source) and "/" not in str(options.get("dataset") or ""),  # torch/, hfds/, wds/: orders of others
         media="image",
         said=(f"a model of timm, {name} ({why}transform by timm's own rules)", *files.said),
         asked=(*asked, *(["transform: timm's own for this model has no table; name yours"] if table is None else [])),

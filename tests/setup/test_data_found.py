@@ -1,10 +1,12 @@
 """Data as it lies on disks: folders, splits below one path, tables and arrays with their columns."""
 
+import os
 import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 from sklearn.datasets import load_iris
 
 from scoring.audit import Audit
@@ -221,3 +223,37 @@ def test_what_another_tool_wrote_needs_its_path_alone(tmp_path, name, keys, clas
 def test_rows_of_numbers_of_a_tool_are_told_from_its_images(tmp_path):
     shutil.copytree(FILES / "mlcroissant-1.1.1" / "table", tmp_path / "table")
     assert find(tmp_path, train=tmp_path / "table").media in ("text", "vector")
+
+
+def _table_of_paths(root, place, count=12):
+    """A CSV at ``place`` whose paths start at ``root``, with the files."""
+    rows = ["path,label"]
+    for at in range(count):
+        file = root / "pictures" / f"{at}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (4, 4)).save(file)
+        rows.append(f"pictures/{at}.png,{'ab'[at % 2]}")
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text("\n".join(rows))
+
+
+def test_paths_of_a_table_may_start_at_the_working_directory(tmp_path, monkeypatch):
+    _table_of_paths(tmp_path / "work", tmp_path / "lists" / "train.csv")
+    (tmp_path / "work" / "sub").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    found = find(tmp_path, train="../lists/train.csv")
+    assert tables(found)[0]["folder"] == "../work" and not found.asked
+    config = {"format": 1, "classes": ["a", "b"], "data": tables(found)}
+    paths = open_sources(Audit(tmp_path / "my-audit", config))[0].listing().paths
+    assert len(paths) == 12 and all(os.path.isfile(path) for path in paths)
+
+
+def test_files_of_a_table_that_are_not_there_are_a_question_with_the_first(tmp_path):
+    _table_of_paths(tmp_path, tmp_path / "train.csv")
+    assert not find(tmp_path, train=tmp_path / "train.csv").asked
+    (tmp_path / "pictures" / "3.png").unlink()
+    (said,) = find(tmp_path, train=tmp_path / "train.csv").asked
+    assert "1 of 12 files that it names are not there, the first: " in said and said.count("3.png") == 1
+    (tmp_path / "pictures").rename(tmp_path / "moved")
+    (said,) = find(tmp_path, train=tmp_path / "train.csv").asked
+    assert "no file that it names is there, the first: " in said and 'or at `folder = "…"` in its [[data]]' in said

@@ -4,11 +4,15 @@ import tomllib
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models as zoo
+from torchvision.datasets import ImageFolder
 
 from scoring.audit import Audit, check_config
+from scoring.audit.errors import HardlookError
 from scoring.models import AuditedModel, find_checkpoints
+from scoring.setup.first_look import first_look
 from tests.conftest import hardlook
 
 
@@ -169,3 +173,87 @@ def test_a_first_look_that_is_no_better_than_chance_says_so(work, capsys):
     torch.save(zoo.resnet18(num_classes=3).state_dict(), work / "untrained.pth")
     assert hardlook("new", "a", "--train", "images", "--checkpoints", "untrained.pth") == 0
     assert "little more than naming one class always" in capsys.readouterr().out
+
+
+STATED = [
+    {"class_to_idx": {"eel": 0, "cat": 1, "dog": 2}},
+    {"classes": ["eel", "cat", "dog"]},
+    {"class_names": ("eel", "cat", "dog")},
+    {"idx_to_class": {0: "eel", 2: "dog", 1: "cat"}},
+    {"id2label": {"1": "cat", "0": "eel", "2": "dog"}},
+    {"hyper_parameters": {"classes": ["eel", "cat", "dog"]}},
+    {"meta": {"dataset_meta": {"classes": ("eel", "cat", "dog")}}},
+    {"classes": ["eel", "cat", "dog"], "labels": ["x", "y"], "config": {"classes": 3, "class_names": None}},
+]
+
+
+@pytest.mark.parametrize("stated", STATED, ids=[str(number) for number in range(len(STATED))])
+def test_the_classes_that_a_checkpoint_states_are_in_its_order(work, capsys, stated):
+    torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), **stated}, work / "final.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "final.pth") == 0
+    assert settings(work / "my-audit")["classes"] == ["eel", "cat", "dog"]
+    assert "(eel, cat, dog), from " in capsys.readouterr().out
+
+
+def test_two_stated_orders_are_refused_and_the_command_may_name_one(work, capsys):
+    stated = {"classes": ["eel", "cat", "dog"], "class_to_idx": {"cat": 0, "dog": 1, "eel": 2}}
+    torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), **stated}, work / "final.pth")
+    given = ("--train", "images", "--checkpoints", "final.pth")
+    assert hardlook("new", "my-audit", *given) == 1
+    assert "states two orders of its classes" in capsys.readouterr().err
+    assert hardlook("new", "my-audit", *given, "--classes", "dog,eel,cat") == 0
+    assert settings(work / "my-audit")["classes"] == ["dog", "eel", "cat"]
+
+
+@pytest.mark.parametrize("stated", [["cat", "dog"], {"cat": 1, "dog": 2, "eel": 3}, {"cat": 0, "dog": 0, "eel": 1}])
+def test_what_states_no_order_of_the_outputs_leaves_that_of_the_data(work, stated):
+    torch.save({"model": zoo.resnet18(num_classes=3).state_dict(), "class_to_idx": stated}, work / "final.pth")
+    assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "final.pth") == 0
+    assert settings(work / "my-audit")["classes"] == ["cat", "dog", "eel"]
+
+
+COLOURS = """
+import torch
+from PIL import Image
+from torchvision.transforms import v2
+
+scaled = v2.Compose([v2.Resize((16, 16)), v2.ToImage(), v2.ToDtype(torch.float32, scale=True)])
+
+def net(channels=3, num_classes=3):
+    return torch.nn.Sequential(torch.nn.Conv2d(channels, 4, 3), torch.nn.Flatten(), torch.nn.Linear(784, num_classes))
+"""
+
+
+def test_a_transform_that_is_code_gets_images_as_image_folder_gives_them(work, capsys):
+    (work / "train.py").write_text(COLOURS)
+    scope: dict = {}
+    exec(COLOURS, scope)
+    for at, mode in enumerate(("L", "P", "RGBA")):
+        path = work / "images" / "test" / "cat" / f"{at}.png"
+        Image.open(path).convert(mode).save(path)
+    net = scope["net"]()
+    torch.save(net.state_dict(), work / "net.pth")
+    given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:net")
+    assert hardlook("new", "my-audit", *given, "--transform", "train.py:scaled") == 0
+    assert [table["mode"] for table in settings(work / "my-audit")["data"]] == ["RGB", "RGB"]
+    data = ImageFolder(work / "images" / "test", scope["scaled"])
+    right = sum(int(net(item[None]).argmax()) == label for item, label in data)
+    assert f"accuracy {right / len(data):.1%} on the {len(data)} with a label" in capsys.readouterr().out
+    assert hardlook("new", "tables", *given, "--transform", "{ mode = 'RGB', resize = [16, 16] }") == 0
+    assert not any("mode" in table for table in settings(work / "tables")["data"])
+    text = (work / "my-audit" / "audit.toml").read_text()
+    (work / "my-audit" / "audit.toml").write_text("\n".join(each for each in text.splitlines() if "mode" not in each))
+    with pytest.raises(HardlookError, match=r'\(1, 16, 16\).*write mode = "RGB" in the \[\[data\]\] table'):
+        first_look(Audit.open(work / "my-audit"))
+
+
+def test_a_model_of_one_channel_keeps_grey_images_as_they_are(work):
+    (work / "train.py").write_text(COLOURS.replace("channels=3", "channels=1"))
+    scope: dict = {}
+    exec(COLOURS, scope)
+    torch.save(scope["net"](1).state_dict(), work / "net.pth")
+    for path in (work / "images").glob("*/*/*.png"):
+        Image.open(path).convert("L").save(path)
+    given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:net")
+    assert hardlook("new", "my-audit", *given, "--transform", "train.py:scaled") == 0
+    assert not any("mode" in table for table in settings(work / "my-audit")["data"])

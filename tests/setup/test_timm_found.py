@@ -79,11 +79,22 @@ def test_the_transform_is_the_one_that_timm_evaluates_with_bit_for_bit(training,
         assert torch.equal(ours(image), theirs(image))
 
 
-def test_classes_are_in_the_order_in_which_timm_sorts_folders(training, work):
-    write_images(work / "numbered", {"train": 2, "test": 2}, ("a10", "a2", "a1"))
-    assert hardlook("new", "my-audit", "--train", "numbered", "--checkpoints", "out") == 0
-    reader = timm.data.readers.reader_image_folder.ReaderImageFolder("numbered/train")
-    assert settings(work / "my-audit")["classes"] == list(reader.class_to_idx) == ["a1", "a2", "a10"]
+@pytest.mark.parametrize(
+    "names", [("a10", "a2", "a1"), ("Zebra", "ant", "Bee"), ("cat", "10", "9"), ("b2", "B10", "_")]
+)
+def test_classes_are_in_the_order_in_which_timm_sorts_folders(training, work, names):
+    write_images(work / "named", {"train": 2, "test": 2}, names)
+    assert hardlook("new", "my-audit", "--train", "named", "--checkpoints", "out") == 0
+    reader = timm.data.readers.reader_image_folder.ReaderImageFolder("named/train")
+    assert settings(work / "my-audit")["classes"] == list(reader.class_to_idx) != sorted(names)
+
+
+def test_a_training_that_read_its_images_by_another_library_has_the_order_of_that_one(training, work):
+    write_images(work / "named", {"train": 2, "test": 2}, ("Zebra", "ant", "Bee"))
+    (work / "out" / "args.yaml").write_text(yaml.safe_dump({**OPTIONS, "dataset": "torch/image_folder"}))
+    assert hardlook("new", "my-audit", "--train", "named", "--checkpoints", "out") == 0
+    theirs = timm.data.create_dataset("torch/image_folder", root="named", split="train")
+    assert settings(work / "my-audit")["classes"] == theirs.classes == ["Bee", "Zebra", "ant"]
 
 
 def test_a_class_map_settles_the_order_and_one_that_is_gone_is_a_question(training, work, capsys):
