@@ -84,6 +84,9 @@ viewer = spotlight.show(frame.sort_values("p_label"), no_browser=True, wait=Fals
 """
 )
 
+SHOWN = "[...document.querySelectorAll('[data-example-id] img')].some(one => one.complete && one.naturalWidth > 0)"
+"""Whether a browser has drawn the picture of an example."""
+
 
 def lines(heading: str) -> Block:
     """The block below a heading of the help page."""
@@ -118,11 +121,11 @@ def cpu_of(command: list[str], folder: Path, stdin: str | None = None) -> tuple[
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, done.stdout
 
 
-def served(folder: Path) -> float:
+def served(audit: Path) -> float:
     """Seconds of CPU of the dashboard until a browser shows the first suspect's picture."""
-    command = [sys.executable, "-m", "scoring.cli", "dashboard", "my-audit", "--port", "0"]
+    command = [sys.executable, "-m", "scoring.cli", "dashboard", str(audit), "--port", "0"]
     with (
-        subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, text=True) as server,
+        subprocess.Popen(command, cwd=audit.parent, stdout=subprocess.PIPE, text=True) as server,
         sync_playwright() as playwright,
     ):
         assert server.stdout is not None
@@ -131,7 +134,7 @@ def served(folder: Path) -> float:
         page = browser.new_page(viewport={"width": 1440, "height": 900})
         page.goto(f"{address}/suspects")
         page.locator("[data-example-id]").first.wait_for(timeout=60_000)
-        page.wait_for_timeout(500)
+        page.wait_for_function(SHOWN, timeout=60_000)
         fields = Path(f"/proc/{server.pid}/stat").read_text(encoding="utf8").rpartition(")")[2].split()
         spent = sum(int(fields[at]) for at in (11, 12)) / os.sysconf("SC_CLK_TCK")
         browser.close()
@@ -153,7 +156,7 @@ def journey(heading: str, folder: Path) -> tuple[int, float, float]:
             if "dashboard" not in line:
                 line += SMALL if heading in ("One .pth", "Lightning") and " new " in line else ""
                 spent += cpu_of([sys.executable, "-m", "scoring.cli", *shlex.split(line)[1:]], folder)[0]
-    return written(block.text), spent, served(folder)
+    return written(block.text), spent, served(folder / "my-audit")
 
 
 def main() -> None:

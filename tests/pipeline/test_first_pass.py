@@ -1,6 +1,7 @@
 """The first pass over the data gives the numbers of the two-step way, decodes each image once, resumes, and fails
 early."""
 
+import io
 import os
 import shutil
 from collections import Counter
@@ -11,7 +12,7 @@ from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.errors import HardlookError
-from scoring.audit.storage import read_json, read_table, read_vectors
+from scoring.audit.storage import read_json, read_metadata, read_table, read_vectors
 from scoring.data import kept_pictures
 from scoring.data.adapters import base
 from scoring.pipeline import early_check, first_pass, predictions, shards
@@ -156,9 +157,10 @@ def test_what_a_killed_pass_computed_is_not_computed_again(small, tmp_path, monk
     assert written(small) == written(tmp_path / "other")
 
 
-def test_a_batch_that_has_other_examples_now_is_computed_anew(small, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["00.png", "0.png"])  # a new one, second of the first batch, and other content of one
+def test_a_batch_that_has_other_examples_now_is_computed_anew(small, tmp_path, monkeypatch, name):
     killed_after(small, monkeypatch, 3)
-    Image.fromarray(striped(0, 99)).save(small / "train" / "a" / "00.png")  # second of the first batch
+    Image.fromarray(striped(0, 99)).save(small / "train" / "a" / name)
     shutil.copytree(small, tmp_path / "other", ignore=shutil.ignore_patterns("runs", "parts", "*.arrow", "examples.*"))
     score(small)
     two_steps(tmp_path / "other")
@@ -183,6 +185,35 @@ def test_the_model_sees_turned_and_converted_pictures_as_the_two_step_way_does(t
     two_steps(tmp_path / "other")
     assert written(root) == written(tmp_path / "other")
     assert read_table(Audit.open(root).run().predictions_path).to_pandas()["correct"].mean() > 0.8
+    key = read_metadata(Audit.open(root).run().predictions_path)["key"]
+    assert {one["name"]: one["computed"] for one in score(root).passes}["predictions"] == 0
+    assert read_metadata(Audit.open(root).run().predictions_path)["key"] == key
+    without = (root / "audit.toml").read_text().replace("exif = true\n", "exif = false\n")
+    (root / "audit.toml").write_text(without)  # the same files, seen otherwise
+    assert {one["name"]: one["computed"] for one in score(root).passes}["predictions"] == 36
+
+
+def test_a_source_that_turns_its_pictures_by_itself_is_known_before_its_table_is_written(tmp_path):
+    """The key of the first pass is that of every later command: nothing is computed again."""
+    datasets = pytest.importorskip("datasets")
+    root = write_small_audit(tmp_path / "audit")
+    turn = Image.Exif()
+    turn[0x0112] = 6
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])})
+    for split in ("train", "test"):
+        rows: dict[str, list] = {"image": [], "label": []}
+        for path in sorted((root / split).glob("*/*.png")):
+            data = io.BytesIO()
+            Image.open(path).rotate(90).save(data, "PNG", exif=turn)
+            rows["image"].append({"bytes": data.getvalue(), "path": None})
+            rows["label"].append("abc".index(path.parent.name))
+        shutil.rmtree(root / split)
+        datasets.Dataset.from_dict(rows, features=features).save_to_disk(root / split)
+    score(root)
+    run = Audit.open(root).run()
+    assert read_table(run.predictions_path).to_pandas()["correct"].mean() > 0.8
+    later = shards.Context(Audit.open(root), run)  # as a command opens it that reads no data
+    assert read_metadata(run.predictions_path)["key"] == predictions.predictions_key(later)
 
 
 def test_parts_of_another_model_are_not_taken(small, tmp_path, monkeypatch):

@@ -140,6 +140,14 @@ def test_influence_is_lowered_by_measured_cost_says_so_and_keeps_the_choice(smal
     assert (parameters["arnoldi_dim"], parameters["subset"]) == (500, 5000) and "preset" not in notes
 
 
+def test_more_time_on_a_busier_machine_keeps_the_products_that_are_there(small, monkeypatch):
+    monkeypatch.setattr(Influence, "_measured", lambda self, context, most: Choice(250, 5000, 1.0))
+    influence(small, "--influence-seconds", "10")
+    monkeypatch.setattr(Influence, "_measured", lambda self, context, most: Choice(60, 500, 1.0))
+    parameters, _, factors = influence(small, "--influence-seconds", "20")
+    assert parameters["arnoldi_dim"] == factors["arnoldi_dim"] == 250
+
+
 def test_the_papers_numbers_and_ones_own_are_taken_as_they_are(small):
     parameters, notes, _ = influence(small, "--influence-preset", "paper", "--influence-seconds", "1e-9")
     assert (parameters["arnoldi_dim"], parameters["subset"]) == (500, 5000) and "chosen" not in notes
