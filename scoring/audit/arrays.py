@@ -69,6 +69,18 @@ def as_list(value: Any, name: str) -> list[Any]:
     return [each.item() if hasattr(each, "item") and getattr(each, "ndim", 1) == 0 else each for each in found]
 
 
+def named_classes(classes: Any) -> list[str] | None:
+    """Returns the names of classes. Raises ``HardlookError`` for what is no list of different ones."""
+    if classes is None:
+        return None
+    if isinstance(classes, (set, frozenset)):
+        raise HardlookError("classes: found a set, which has no order; needed a list in the order of the outputs")
+    names = [str(name) for name in as_list(classes, "classes")]
+    if not names or len(set(names)) < len(names):
+        raise HardlookError(f"classes: found {len(names)}, {len(set(names))} different; needed one name per class")
+    return names
+
+
 def column_names(value: Any) -> list[str] | None:
     """Returns the names of a data frame's columns; None for what has none, and for columns that are only numbered in
     their order (0, 1, …; column_0, column_1, …)."""

@@ -98,6 +98,8 @@ def _refuse_other_order(data: Mapping[str, Any], given: Mapping[str, Any] | None
 
 def open(folder: str | os.PathLike[str]) -> Audit:
     """Returns an audit that is there, whatever made it."""
+    if not isinstance(folder, (str, os.PathLike)):
+        raise HardlookError(f"folder: found {type(folder).__name__}; needed the path of an audit")
     return Audit(Folder.open(os.fspath(folder)).root)
 
 
@@ -119,7 +121,10 @@ class Audit:
 
     @property
     def _run(self) -> Run:
-        return self._audit.run(self._run_name)
+        audit = self._audit
+        if not audit.run_names():
+            raise HardlookError(f"nothing is scored in {self.folder} yet; score it with audit.score(model=net)")
+        return audit.run(self._run_name)
 
     # -- computing ---------------------------------------------------------------------------------------------------
 
@@ -190,11 +195,16 @@ class Audit:
 
         return score_frame(self._audit, self._run)
 
-    def suspects(self, n: int = 50, split: str = "train", by: str | None = None) -> pd.DataFrame:
-        """Returns the n examples whose label is most suspicious, with the suggested label. ``by``: another score."""
-        from scoring.report.data_frames import suspect_frame
+    def suspects(self, n: int = 50, split: str | None = None, by: str | None = None) -> pd.DataFrame:
+        """Returns the n examples whose label is most suspicious, with the suggested label. ``split``: default: train,
+        or test where there is no other. ``by``: another score."""
+        from scoring.report.data_frames import first_split, suspect_frame
 
-        return suspect_frame(self._audit, self._run, n, split, by)
+        run = self._run
+        if not isinstance(n, int) or n < 0:
+            raise HardlookError(f"n = {n!r}; needed how many suspects, a whole number")
+        split = first_split(self._audit) if split is None else split
+        return suspect_frame(self._audit, run, n, split, by)
 
     def slices(self, n: int | None = None, split: str = "test") -> pd.DataFrame:
         """Returns groups of examples on which the model fails for the same reason, worst first. ``n``: how many;

@@ -69,18 +69,22 @@ def find_checkpoints(
 
     Patterns are relative to ``folder`` or absolute; a folder with weights in it is one checkpoint.
     ``progress`` wraps the paths as they are read. Raises `HardlookError` where nothing matches, something
-    that matches is no checkpoint, or two of them hold identical weights.
+    that matches is no checkpoint, or two of them hold identical weights. Files that are listed one by one, and that
+    state no epoch or step, keep the order of the list.
     """
-    paths = _matches([pattern] if isinstance(pattern, str) else list(pattern), Path(folder))
+    patterns = [pattern] if isinstance(pattern, str) else list(pattern)
+    paths = _matches(patterns, Path(folder))
     found = [_describe(path, weights) for path in progress(paths)]
     _refuse_mixed(found)
     _refuse_identical(found)
-    return order_checkpoints(found)
+    one_by_one = len(patterns) > 1 and not any(glob.has_magic(each) for each in patterns)
+    return order_checkpoints(found, [Path(folder) / each for each in patterns] if one_by_one else ())
 
 
-def order_checkpoints(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
-    """Sort by what they state themselves, else by their names; each one's ``order`` says by what."""
-    for order, key in _orders():
+def order_checkpoints(checkpoints: Sequence[Checkpoint], listed: Sequence[Path] = ()) -> list[Checkpoint]:
+    """Sort by what they state themselves, else as they are ``listed``, else by their names; each one's ``order`` says
+    by what."""
+    for order, key in _orders(listed):
         keys = [key(checkpoint) for checkpoint in checkpoints]
         if None not in keys and len(set(keys)) == len(keys):
             ordered = [
@@ -103,7 +107,7 @@ def describe_order(checkpoints: Sequence[Checkpoint]) -> str:
     plural = "checkpoint" if len(checkpoints) == 1 else f"checkpoints in the order of {checkpoints[0].order}"
     notes = dict.fromkeys(note for checkpoint in checkpoints for note in checkpoint.notes)
     names = [natural_key(checkpoint.path) for checkpoint in checkpoints]
-    if names != sorted(names) and "name" not in checkpoints[0].order:
+    if names != sorted(names) and not re.search("name|list", checkpoints[0].order):
         notes["the file names would give another order"] = None
     return "; ".join([f"{len(checkpoints)} {plural}: {listed}", KINDS[checkpoints[0].kind], *notes])
 
@@ -243,7 +247,7 @@ def _tensor_sha256(tensor: torch.Tensor) -> str:
 Order = tuple[str, Callable[[Checkpoint], Any]]
 
 
-def _orders() -> list[Order]:
+def _orders(listed: Sequence[Path]) -> list[Order]:
     """The orders to try, best first; a key of None means that this checkpoint does not state it."""
     return [
         ("the epoch stored in the files", lambda checkpoint: checkpoint.epoch),
@@ -254,6 +258,7 @@ def _orders() -> list[Order]:
             "the step in the file names",
             lambda checkpoint: _named(checkpoint.path, r"(?:global_?)?steps?|iter(?:ation)?"),
         ),
+        ("the list", lambda checkpoint: listed.index(checkpoint.path) if checkpoint.path in listed else None),
         ("their names", lambda checkpoint: natural_key(checkpoint.path)),
     ]
 

@@ -50,12 +50,12 @@ def find_issues(
     suspicious), label_issue, knn_disagreement (share of the neighbours with another label), near_duplicate_of (an id).
     Raises ``HardlookError`` for arrays that do not fit each other.
     """
-    from scoring.audit.arrays import refuse_other_order
+    from scoring.audit.arrays import named_classes, refuse_other_order
     from scoring.queue.suspicion import mean_rank, rank_within
 
     refuse_other_order({"labels": labels, "pred_probs": pred_probs, "features": features, "ids": ids})
     values = _plain(labels)
-    pred_probs, wanted = _by_class(pred_probs, _names(classes), values)
+    pred_probs, wanted = _by_class(pred_probs, named_classes(classes), values)
     given, names = _classes(values, wanted)
     n = len(given)
     names, p = _probabilities(pred_probs, names, n)
@@ -99,20 +99,6 @@ def _plain(labels: Any) -> list[Any]:
     if not values:
         raise HardlookError("labels are empty; needed one per example")
     return [int(value) if isinstance(value, float) and value.is_integer() else value for value in values]
-
-
-def _names(classes: Iterable[object] | None) -> list[str] | None:
-    """Returns the names of classes. Raises ``HardlookError`` for what is no list of different ones."""
-    if classes is None:
-        return None
-    from scoring.audit.arrays import as_list
-
-    if isinstance(classes, (set, frozenset)):
-        raise HardlookError("classes: found a set, which has no order; needed a list in the order of the columns")
-    names = [str(name) for name in as_list(classes, "classes")]
-    if not names or len(set(names)) < len(names):
-        raise HardlookError(f"classes: found {len(names)}, {len(set(names))} different; needed one name per class")
-    return names
 
 
 def _by_class(p: Any, classes: list[str] | None, values: list[Any]) -> tuple[Any, list[str] | None]:

@@ -41,6 +41,12 @@ def example_frame(audit: Audit, run: Run | None = None) -> pd.DataFrame:
     return frame.merge(predictions, on="example_id", how="left")
 
 
+def first_split(audit: Audit) -> str:
+    """Returns the split to look at first: train, or test in an audit of test data alone."""
+    found = set(read_table(audit.examples_path, ["split"]).to_pandas()["split"])
+    return "train" if "train" in found or "test" not in found else "test"
+
+
 def score_frame(audit: Audit, run: Run) -> pd.DataFrame:
     """Returns ``example_frame`` with every score as a column ``<scorer>.<column>``; what is not computed is NaN.
 
@@ -117,6 +123,8 @@ def decision_frame(audit: Audit) -> pd.DataFrame:
 def corrected_frame(audit: Audit) -> pd.DataFrame:
     """Returns the labels as the review left them: example_id, split, label, old_label and changed, of every example
     that stays; those that a decision excludes are left out."""
+    if not audit.examples_path.is_file():
+        raise HardlookError(f"the data of {audit.root} is not read yet, so it has no labels; audit.score() reads it")
     examples = read_table(audit.examples_path, [*EXAMPLE, "fingerprint"]).to_pandas()
     patch = _of_log(audit, lambda log: corrected_labels(examples, log, audit.policy))
     corrected, _ = apply_patch(patch, examples)

@@ -14,7 +14,7 @@ from typing import Any
 from scoring.audit import Audit, Run
 from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_table
-from scoring.report.data_frames import suspect_frame
+from scoring.report.data_frames import first_split, suspect_frame
 
 STYLE = "display:inline-block;vertical-align:top;width:120px;margin:0 10px 10px 0;font:12px/1.3 system-ui,sans-serif"
 IMAGE = "width:120px;height:120px;object-fit:contain;background:#f2f3f4;display:block"
@@ -36,9 +36,9 @@ def audit_html(audit: Audit, n: int) -> str:
     head = f"<p><b>hardlook</b> {escape(str(audit.root))}: {escape(summary_sentence(audit))}</p>"
     for run in _runs(audit)[:1]:
         try:
-            frame = suspect_frame(audit, run, n)
+            frame = suspect_frame(audit, run, n, first_split(audit))
         except (HardlookError, FileNotFoundError):
-            return f"{head}<p>No score ranks the training labels yet; compute some with <code>score()</code>.</p>"
+            return f"{head}<p>No score ranks the labels yet; compute some with <code>score()</code>.</p>"
         cells = "".join(_cell(audit, row) for row in frame.to_dict("records"))
         return f"{head}<p>{escape(frame.attrs['order'])}:</p><div>{cells}</div>"
     return head

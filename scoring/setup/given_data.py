@@ -54,7 +54,8 @@ class GivenData:
 
     ``transform``: the dataset's own; None where it has none. ``as_given``: items are tensors that the model takes as
     they are. ``random``: its transform augments, so it is no evaluation transform. ``originals``: a few items before
-    the transform. ``classes``: names in the dataset's own order. ``unsure``: why the order of classes has to be said.
+    the transform. ``classes``: names in the dataset's own order. ``unsure``: why the order of classes has to be said;
+    ``hidden``: why the transform has to be.
     """
 
     tables: tuple[dict[str, Any], ...]
@@ -65,6 +66,7 @@ class GivenData:
     originals: tuple[Any, ...] = ()
     classes: tuple[str, ...] | None = None
     unsure: str | None = None
+    hidden: str | None = None
 
     def transforms_like(self, other: GivenData) -> bool:
         """Returns whether both transforms make the same of the same originals. How they print does not tell: all of
@@ -171,6 +173,8 @@ def _with_relative_paths(frame: pd.DataFrame, column: str) -> tuple[str, pd.Data
 
 def _pair(folder: Path, split: str, inputs: Any, labels: Any, media: str | None) -> GivenData:
     """Inputs and labels of the same length."""
+    if not hasattr(inputs, "__len__") or isinstance(inputs, (str, bytes, Mapping)):
+        raise HardlookError(f"{split}: found inputs of type {type(inputs).__name__}; needed an array, tensor or list")
     refuse_other_order({f"the inputs of {split}": inputs, "its labels": labels})
     known = None if labels is None else _labels(split, labels, len(inputs))
     unsure = None if not isinstance(labels, pd.Series) else _unsure_order(split, labels.to_frame("label"))
@@ -252,7 +256,13 @@ def _hugging_face(folder: Path, split: str, value: Any, media: str | None) -> Gi
     text = any(name in features for name in USUAL["text_column"])
     reference = keep_in_process(folder, split, lambda: value)
     table = {"split": split, "adapter": "huggingface", "factory": reference}
-    return GivenData((table,), media or ("image" if "Image" in kinds or not text else "text"))
+    hidden = None
+    if (getattr(value, "format", None) or {}).get("type") == "custom":
+        hidden = (
+            f"{split}: the dataset has a transform of its own (set_transform), which is one of batches; pass "
+            "transform=, original → tensor, that does the same to one example"
+        )
+    return GivenData((table,), media or ("image" if "Image" in kinds or not text else "text"), hidden=hidden)
 
 
 def _dataset(folder: Path, split: str, dataset: Any, media: str | None) -> GivenData:

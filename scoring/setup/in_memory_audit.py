@@ -12,21 +12,24 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from scoring.audit import Audit
+from scoring.audit.arrays import named_classes
 from scoring.audit.atomic import atomic_path
 from scoring.audit.audit import CONFIG
+from scoring.audit.config import MEDIA
 from scoring.audit.errors import HardlookError
-from scoring.audit.in_process import keep_in_process
+from scoring.audit.in_process import find_in_process, is_in_process, keep_in_process
 from scoring.data.listed_sources import derived_classes, listed_without_classes
+from scoring.models.checkpoints import Checkpoint, find_checkpoints, weights_sha256
 from scoring.setup.given_data import GivenData, given_data
 from scoring.setup.toml_text import toml_key, toml_lines
-from scoring.training.checkpoint_files import save_checkpoint
+from scoring.training.checkpoint_files import plain_tensors, save_checkpoint
 
 MARK = "# written by hardlook.audit, "
 AS_GIVEN = "scoring.models.transforms:as_given"
@@ -52,7 +55,12 @@ def in_memory_audit(
     names one. ``checkpoints``: paths or globs; without them the model's weights as they are now, or those that a
     Recorder kept in the folder. Raises ``HardlookError`` where kinds, media or transforms contradict each other.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    if media not in (None, *MEDIA):
+        raise HardlookError(f"media = {media!r}; needed one of {', '.join(MEDIA)}, or None")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise HardlookError(f"folder: {folder} cannot be a folder, a file is in its place; choose another") from error
     given = {split: given_data(folder, split, value, media) for split, value in data.items() if value is not None}
     if not given:
         raise HardlookError("no data was handed over; needed train=, test= or pool=")
@@ -62,7 +70,7 @@ def in_memory_audit(
         raise HardlookError(f"all splits need the same kind of data, found {shown}; name it with media=")
     config: dict[str, Any] = {"format": 1, "media": kinds.pop()}
     tables = [table for each in given.values() for table in each.tables]
-    names = [str(name) for name in classes] if classes is not None else _derived(folder, config, tables, given)
+    names = named_classes(classes) or _derived(folder, config, tables, given)
     config |= {"classes": names} if names else {}
     model = called_with_tokens(model, transform)
     settings = _run_settings(folder, run, model, checkpoints, _transform(folder, transform, given))
@@ -95,7 +103,11 @@ def _transform(folder: Path, wanted: Transform | None, given: Mapping[str, Given
     if callable(wanted):
         return keep_in_process(folder, "transform", of_library(wanted))
     if wanted is not None:
+        if not isinstance(wanted, (str, Mapping)):
+            raise HardlookError(f"transform: found {type(wanted).__name__}; needed a function original → tensor")
         return wanted if isinstance(wanted, str) else dict(wanted)
+    if hidden := next((each.hidden for each in given.values() if each.hidden), None):
+        raise HardlookError(hidden)
     own = {split: each for split, each in given.items() if each.transform is not None and not each.random}
     if any(each.random for each in given.values()) and not own:
         split = next(split for split, each in given.items() if each.random)
@@ -133,15 +145,33 @@ def _run_settings(
         return settings
     settings["model"] = model if isinstance(model, str) else _kept_model(folder, model)
     patterns = [checkpoints] if isinstance(checkpoints, (str, os.PathLike)) else checkpoints
+    patterns = list(patterns) if isinstance(patterns, Iterator) else patterns
     if patterns is not None:
+        if not isinstance(patterns, Iterable) or not all(isinstance(each, (str, os.PathLike)) for each in patterns):
+            raise HardlookError("checkpoints: needed a path, a glob, or a list of them in the order of training")
         return settings | {"checkpoints": [os.path.abspath(os.path.expanduser(os.fspath(each))) for each in patterns]}
     own = OWN_WEIGHTS.format(run=run)
-    if not any(folder.glob(f"checkpoints/{run}/*.pt")):
+    recorded = [str(path) for path in folder.glob(f"checkpoints/{run}/*.pt")]
+    if recorded and isinstance(model, nn.Module):
+        _refuse_other_weights(model, find_checkpoints(recorded, folder)[-1])
+    if not recorded:
         if not isinstance(model, nn.Module):
             raise HardlookError("the model has no weights here; pass checkpoints=, a path or a glob")
+        if any(each.is_meta for each in model.state_dict().values() if isinstance(each, Tensor)):
+            raise HardlookError("the model's weights have no values (device meta); load them, or pass checkpoints=")
         save_checkpoint(folder / own, model, 1)
         return settings | {"checkpoints": own}
     return settings
+
+
+def _refuse_other_weights(model: nn.Module, last: Checkpoint) -> None:
+    """Raises ``HardlookError`` where a model is not the one that a Recorder kept last: which is meant is not known."""
+    if weights_sha256(plain_tensors(model)) != last.sha256:
+        every = str(last.path.parent / "*.pt")
+        raise HardlookError(
+            f"the model has other weights than {last.path}, the last that a Recorder kept in this folder; pass "
+            f"checkpoints={every!r} to audit those, or choose another folder for this model"
+        )
 
 
 def with_model(
@@ -151,7 +181,11 @@ def with_model(
     config = tomllib.loads(audit.config_path.read_text(encoding="utf8"))
     run = next(iter(config.get("run", {})), "main")
     before = config.get("run", {}).get(run, {})
-    settings = _run_settings(audit.root, run, model, checkpoints, before.get("transform"))
+    transform = before.get("transform")
+    if is_in_process(transform):
+        kept = find_in_process(transform, audit.root)
+        model = called_with_tokens(model, getattr(kept, "tokenizer", kept))
+    settings = _run_settings(audit.root, run, model, checkpoints, transform)
     top = {key: value for key, value in config.items() if key not in ("data", "run")}
     write_config(audit.root, top, config["data"], {**config.get("run", {}), run: settings})
     return Audit.open(audit.root)
