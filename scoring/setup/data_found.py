@@ -24,7 +24,7 @@ from scoring.data.class_order import classes_line, describe_order, timm_key
 from scoring.data.labels import is_none, plain
 from scoring.setup.findings import FoundData, Line, Value
 from scoring.setup.named_files import with_files
-from scoring.setup.places import SPLIT_WORDS, existing, split_folders, split_of, written
+from scoring.setup.places import SPLIT_WORDS, existing, shard_patterns, split_folders, split_of, written
 from scoring.setup.saved_datasets import saved_splits
 from scoring.setup.tables_found import ARRAY_ENDINGS, TABLE_ENDINGS, FoundTable, array_tables, table_lines
 
@@ -72,6 +72,8 @@ def _in_folder(place: Path, split: str, folder: Path, media: str | None, may_hol
     """A folder: what an adapter knows by its marker, splits, Parquet files, or one folder per class."""
     if saved := saved_splits(place, split, written(place, folder), media, may_hold_splits):
         return saved
+    if may_hold_splits and (patterns := shard_patterns(place)):
+        return [_plain(place / pattern, name, folder, media) for name, pattern in patterns]
     if recognised(place):
         return [_of_tool(place, split, folder, media, may_hold_splits)]
     if not any(place.iterdir()):

@@ -257,3 +257,14 @@ def test_a_model_of_one_channel_keeps_grey_images_as_they_are(work):
     given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:net")
     assert hardlook("new", "my-audit", *given, "--transform", "train.py:scaled") == 0
     assert not any("mode" in table for table in settings(work / "my-audit")["data"])
+
+
+@pytest.mark.parametrize("outputs, known", [(7, True), (12, False)])
+def test_numbered_folders_of_fewer_classes_than_outputs(work, capsys, outputs, known):
+    for number, name in enumerate(("cat", "dog", "eel")):
+        (work / "images" / "train" / name).rename(work / "images" / "train" / str(number))
+    torch.save(zoo.resnet18(num_classes=outputs).state_dict(), work / "net.pth")
+    assert hardlook("new", "my-audit", "--train", "images/train", "--checkpoints", "net.pth") == 0
+    names = [str(number) for number in range(outputs)]  # ImageFolder sorts them so up to ten: then 10 is before 2
+    assert settings(work / "my-audit").get("classes") == (names if known else None)
+    assert ("write all 12 names" in capsys.readouterr().out) != known
