@@ -43,7 +43,9 @@ def classes_line(data: FoundData, model: FoundModel | None, given: Sequence[str]
             raise HardlookError(
                 f"--classes names {len(given)} classes, and the model has {outputs} outputs; name one each"
             )
-        return Line("classes", list(given), "as named by --classes"), []
+        other = model is not None and model.classes and list(given) != list(model.classes)
+        says = f"; {model.classes_from} says {', '.join(model.classes)}" if model is not None and other else ""
+        return Line("classes", list(given), f"as named by --classes{says}"), []
     if model is not None and model.classes:
         return _of_model(data, model)
     return _of_data(data, outputs)

@@ -86,6 +86,13 @@ def split_folders(place: Path) -> list[tuple[str, Path]]:
     return sorted(named, key=lambda each: ("train", "test", "pool").index(each[0]))
 
 
+def held_out_beside(place: Path) -> Path | None:
+    """The folder of held-out data beside a folder ``train``, which the command did not name; None where none is."""
+    if not place.is_dir() or SPLIT_WORDS.get(place.name.casefold()) != "train":
+        return None
+    return next((path for split, path in split_folders(place.absolute().parent) if split == "test"), None)
+
+
 def shard_patterns(place: Path) -> list[tuple[str, str]]:
     """(split, pattern of its files) for the tar shards of a folder whose names speak of splits (``train-000000.tar``),
     train first; none where no name does, or all speak of one.

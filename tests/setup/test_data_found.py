@@ -310,3 +310,12 @@ def test_data_of_one_class_is_a_question(work, capsys):
     assert hardlook("new", "my-audit", "--train", "coco") == 0
     assert "classes: the data has one class, 'images'; needed two or more" in capsys.readouterr().out
     assert "classes" not in settings(work / "my-audit")
+
+
+def test_held_out_data_beside_the_training_data_is_told(tmp_path):
+    images = write_images(tmp_path / "images", {"train": 2, "val": 2})
+    assert any(
+        "images/val lies beside it: --test reads it" in said for said in find(tmp_path, train=images / "train").said
+    )
+    both = find(tmp_path, train=images / "train", test=images / "val")
+    assert not any("lies beside it" in said for said in (*both.said, *find(tmp_path, train=images).said))

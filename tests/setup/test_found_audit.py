@@ -203,6 +203,7 @@ def test_two_stated_orders_are_refused_and_the_command_may_name_one(work, capsys
     assert "states two orders of its classes" in capsys.readouterr().err
     assert hardlook("new", "my-audit", *given, "--classes", "dog,eel,cat") == 0
     assert settings(work / "my-audit")["classes"] == ["dog", "eel", "cat"]
+    assert "as named by --classes; class_to_idx in final.pth says cat, dog, eel" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stated", [["cat", "dog"], {"cat": 1, "dog": 2, "eel": 3}, {"cat": 0, "dog": 0, "eel": 1}])
