@@ -46,6 +46,9 @@ def add(commands: Commands, given: Collection[str] = ()) -> None:
         "fastai:resnet18), or a Hugging Face folder; often found in the checkpoints",
     )
     command.add_argument(
+        "--arguments", metavar="TABLE", help="what that code is called with, where no file says it: '{ width = 8 }'"
+    )
+    command.add_argument(
         "--checkpoints", metavar="GLOB", help="the checkpoints: a file, a folder or a pattern in quotes"
     )
     command.add_argument(
@@ -69,7 +72,9 @@ def new(options: argparse.Namespace) -> int:
     from scoring.setup.written_config import refuse_existing, write_config
 
     refuse_existing(folder)
-    named = [name for name in (*PATHS, "model", "checkpoints", "transform", "classes") if getattr(options, name)]
+    named = [
+        name for name in (*PATHS, "model", "arguments", "checkpoints", "transform", "classes") if getattr(options, name)
+    ]
     if options.sample is not None:
         if named:
             raise HardlookError(f"--sample copies a project of its own; leave it out, or --{named[0]}")
@@ -100,6 +105,7 @@ def _found(folder: Path, options: argparse.Namespace) -> int:
             paths,
             folder,
             model=options.model,
+            arguments=options.arguments,
             checkpoints=options.checkpoints,
             transform=options.transform,
             classes=options.classes,
@@ -150,7 +156,7 @@ def _made(folder: Path) -> Iterator[None]:
 
 
 USAGE = """hardlook new DIR --train PATH [--test PATH] [--pool PATH] [--checkpoints GLOB] [--model MODEL]
-                 [--transform SPEC] [--classes NAMES]
+                 [--arguments TABLE] [--transform SPEC] [--classes NAMES]
                               write DIR/audit.toml from what is found there
 hardlook new DIR              write a commented template to fill in
 hardlook new DIR --sample digits

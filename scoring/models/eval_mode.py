@@ -179,7 +179,8 @@ def logits_of(output: Any, n_classes: int | None = None) -> torch.Tensor:
             f"item {others[0]!r} of its output has {n_classes}: write `output_item = {others[0]!r}` in the run's "
             "table of audit.toml".replace("'", '"')
             if others
-            else "set the factory's arguments and the list of classes to agree"
+            else "set the factory's arguments and the list of classes to agree, or, if these are features, name code "
+            "whose forward pass gives the logits"
         )
         raise HardlookError(
             f"the model gives {found.shape[1]} logits per example and audit.toml lists {n_classes} classes; {advice}"

@@ -48,7 +48,7 @@ def find_model(
 ) -> FoundModel | None:
     """The run of ``audit.toml`` in ``folder``; None where neither model nor checkpoints are named.
 
-    ``named``: whether the classes are named, so that no file needs to state them.
+    ``named``: whether the classes are named, so that files may state several orders.
 
     Raises `HardlookError` where a path holds nothing, a name means nothing, or what was found is ambiguous.
     """
@@ -97,11 +97,11 @@ def _of_files(model: str | None, files: CheckpointFiles, folder: Path) -> FoundM
 
 
 def _with_stated_classes(found: FoundModel, files: CheckpointFiles, named: bool) -> FoundModel:
-    """The run with the class names that its last checkpoint states, where its tool says none and none are ``named``."""
+    """The run with the class names that its last checkpoint states, if its tool says none; ``named``: the user did."""
     last = files.paths[-1]
-    if found.classes or named:
+    if found.classes:
         return found
-    classes, source = stated_classes(read_facts(last), found.outputs, last.name)
+    classes, source = stated_classes(read_facts(last), found.outputs, last.name, named)
     return replace(found, classes=classes, classes_from=source)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from scoring.audit.errors import HardlookError
+from scoring.data.class_order import NUMBERS
 from scoring.setup.findings import FoundData, FoundModel, Line
 
 
@@ -42,7 +43,9 @@ def classes_line(data: FoundData, model: FoundModel | None, given: Sequence[str]
             raise HardlookError(
                 f"--classes names {len(given)} classes, and the model has {outputs} outputs; name one each"
             )
-        return Line("classes", list(given), "as named by --classes"), []
+        other = model is not None and model.classes and list(given) != list(model.classes)
+        says = f"; {model.classes_from} says {', '.join(model.classes)}" if model is not None and other else ""
+        return Line("classes", list(given), f"as named by --classes{says}"), []
     if model is not None and model.classes:
         return _of_model(data, model)
     return _of_data(data, outputs)
@@ -68,7 +71,15 @@ def _of_data(data: FoundData, outputs: int | None) -> tuple[Line, list[str]]:
     if not names:
         ask = "classes: the data has no labels; write the class names in the order of the model's outputs"
         return Line("classes", ["first", "second"], "the names, in the order of the model's outputs", asked=True), [ask]
-    if outputs is not None and names == [str(number) for number in range(len(names))] and len(names) < outputs:
+    if len(names) == 1 and outputs is None:
+        ask = (
+            f"classes: the data has one class, {names[0]!r}; needed two or more: name a folder with one folder per "
+            "class, or write all names in the order of the model's outputs"
+        )
+        return Line("classes", names, "all names, in the order of the model's outputs", asked=True), [ask]
+    indices = names == [str(number) for number in range(len(names))]
+    if indices and outputs is not None and len(names) < outputs and (outputs <= 10 or data.order == NUMBERS):
+        # as text, "10" would stand before "2"
         names = [str(number) for number in range(outputs)]
         return Line("classes", names, f"numbers, as many as the model has outputs ({outputs})"), []
     if outputs is None or outputs == len(names) or (outputs == 1 and len(names) == 2):

@@ -24,7 +24,15 @@ from scoring.data.class_order import classes_line, describe_order, timm_key
 from scoring.data.labels import is_none, plain
 from scoring.setup.findings import FoundData, Line, Value
 from scoring.setup.named_files import with_files
-from scoring.setup.places import SPLIT_WORDS, existing, split_folders, split_of, written
+from scoring.setup.places import (
+    SPLIT_WORDS,
+    existing,
+    held_out_beside,
+    shard_patterns,
+    split_folders,
+    split_of,
+    written,
+)
 from scoring.setup.saved_datasets import saved_splits
 from scoring.setup.tables_found import ARRAY_ENDINGS, TABLE_ENDINGS, FoundTable, array_tables, table_lines
 
@@ -45,7 +53,10 @@ def find_data(
     for split, path in paths.items():
         if path is not None:
             alone = [each for each in paths if paths[each]] == [split]
-            found += _at(existing(path, f"--{split}"), split, folder, media, alone and split == "train")
+            found += _at(place := existing(path, f"--{split}"), split, folder, media, alone and split == "train")
+            if split == "train" and alone and (beside := held_out_beside(place)):
+                told = f"no test data is named, and {place.parent / beside.name} lies beside it: --test reads it"
+                found[-1] = replace(found[-1], said=(*found[-1].said, told))
     kinds = list(dict.fromkeys(each.media for each in found))
     if len(kinds) > 1:
         raise HardlookError(
@@ -72,6 +83,8 @@ def _in_folder(place: Path, split: str, folder: Path, media: str | None, may_hol
     """A folder: what an adapter knows by its marker, splits, Parquet files, or one folder per class."""
     if saved := saved_splits(place, split, written(place, folder), media, may_hold_splits):
         return saved
+    if may_hold_splits and (patterns := shard_patterns(place)):
+        return [_plain(place / pattern, name, folder, media) for name, pattern in patterns]
     if recognised(place):
         return [_of_tool(place, split, folder, media, may_hold_splits)]
     if not any(place.iterdir()):

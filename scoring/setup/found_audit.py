@@ -14,11 +14,13 @@ from pathlib import Path
 
 from torch import nn
 
+from scoring.audit.errors import HardlookError
 from scoring.models import StateDict, build_model, fit_state, read_state_dict
 from scoring.setup.checkpoint_found import find_model
 from scoring.setup.class_names import classes_line, given_classes
 from scoring.setup.data_found import find_data
 from scoring.setup.findings import FoundData, FoundModel, Line
+from scoring.setup.named_arguments import with_arguments
 from scoring.setup.places import unwritten
 from scoring.setup.written_config import config_text
 
@@ -40,6 +42,7 @@ def find_audit(
     folder: Path,
     *,
     model: str | None = None,
+    arguments: str | None = None,
     checkpoints: str | None = None,
     transform: str | None = None,
     classes: str | None = None,
@@ -50,6 +53,8 @@ def find_audit(
     """
     names = given_classes(classes)
     run = find_model(model, checkpoints, transform, folder, named=names is not None)
+    if arguments is not None:
+        run = with_arguments(run, arguments)
     media = run.media if run else None
     data = find_data(paths, folder, media=media, natural_order=run.natural if run else False)
     if run is not None:
@@ -126,7 +131,14 @@ def _build(run: FoundModel, folder: Path) -> nn.Module:
 def _fitting_state(run: FoundModel, checkpoints: Line, folder: Path) -> StateDict:
     """The last checkpoint. Raises `HardlookError` where the model cannot be built, or its weights do not fit."""
     state = read_state_dict(unwritten(checkpoints.value, folder))
-    fit_state(_build(run, folder), state)
+    try:
+        fit_state(_build(run, folder), state)
+    except HardlookError as error:
+        if run.kind in ("own", "lightning"):
+            raise HardlookError(
+                f"{error}; --arguments '{{ width = 8 }}' names what {run.model.value} is called with"
+            ) from error
+        raise
     return state
 
 

@@ -2,7 +2,7 @@
 
 As ``LightningModule.load_from_checkpoint`` calls the class: with the saved hyper-parameters that its ``__init__``
 takes, or, where they were saved under one name (``save_hyperparameters(config)``), with all of them as that argument.
-LightningCLI keeps the class too (``_class_path``).
+LightningCLI keeps the class too (``_class_path``), where the command line chose it (``subclass_mode_model``).
 
 Inputs → outputs: `Facts` and ``--model`` → the lines of the model. Cost: the class is imported. Known limits: values
 that TOML cannot hold (objects, null that is no default) are questions.
@@ -44,7 +44,9 @@ def lightning_model(
         )
         ask = "the class of the LightningModule is not in the checkpoint; name it with --model train.py:LitClass"
         values = [
-            Line(key, as_value(value) or "", "", True) for key, value in hyper.items() if as_value(value) is not None
+            Line(key, kept, "", True)
+            for key, value in hyper.items()
+            if key not in INTERNAL and (kept := as_value(value)) is not None
         ]
         return question, tuple(values), [*said, f"its hyper-parameters: {held}"], [ask]
     model = reference(given or _dotted(str(stated)), folder)

@@ -3,6 +3,8 @@
 Tables often hold paths as they were typed in the training's working directory. A manifest none of whose files lies
 beside it gets ``folder`` where all of them lie below the working directory, or below the table's parent folder.
 
+Rows of which the listing itself says why they cannot be read are a question too.
+
 Inputs → outputs: a `FoundTable` and its listing → the table with ``folder``, or with a question. Cost: a look at up to
 2,000 files. Known limits: of larger tables, files spread over all rows are looked at.
 """
@@ -28,7 +30,11 @@ def with_files(table: FoundTable, source: Source, listing: Listing, folder: Path
     files = [Path(path) for row in range(0, len(listing), step) if (path := listing.path(row))]
     missing = [file for file in files if not os.path.exists(file)]
     if not missing:
-        return table
+        if not listing.problems:
+            return table
+        row, why = next(iter(listing.problems.items()))
+        many = f"{len(listing.problems):,} of {len(listing):,} examples cannot be read"
+        return replace(table, asked=(*table.asked, f"{source.path}: {many}, the first (row {row}): {why}"))
     if start := _start(files, missing, source):
         line = Line("folder", written(start, folder), "where its relative paths start")
         return replace(table, lines=(*table.lines, line))

@@ -86,6 +86,42 @@ def split_folders(place: Path) -> list[tuple[str, Path]]:
     return sorted(named, key=lambda each: ("train", "test", "pool").index(each[0]))
 
 
+def held_out_beside(place: Path) -> Path | None:
+    """The folder of held-out data beside a folder ``train``, which the command did not name; None where none is."""
+    if not place.is_dir() or SPLIT_WORDS.get(place.name.casefold()) != "train":
+        return None
+    return next((path for split, path in split_folders(place.absolute().parent) if split == "test"), None)
+
+
+def shard_patterns(place: Path) -> list[tuple[str, str]]:
+    """(split, pattern of its files) for the tar shards of a folder whose names speak of splits (``train-000000.tar``),
+    train first; none where no name does, or all speak of one.
+
+    Raises ``HardlookError`` where only some names do: the others may be of any split.
+    """
+    files = sorted(each.name for each in place.iterdir() if each.suffix.lower() == ".tar")
+    named = {file: split_of(Path(file).stem) for file in files}
+    splits = {split for split in named.values() if split}
+    if not splits or (len(splits) == 1 and None not in named.values()):
+        return []
+    if unknown := next((file for file, split in named.items() if split is None), None):
+        known = next(file for file, split in named.items() if split)
+        raise HardlookError(
+            f"{place} holds {known}, which names its split, and {unknown}, which names none; move the shards of each "
+            "split into a folder of its own, and name them with --train and --test"
+        )
+    words: dict[tuple[str, str], list[str]] = {}
+    for file, split in named.items():
+        word = next(each for each in re.split(r"[^a-z]+", file.casefold()) if each in SPLIT_WORDS)
+        words.setdefault((str(split), word), []).append(file)
+    found = []
+    for (split, _), own in words.items():
+        start = os.path.commonprefix(own)  # noqa: RUF071  the common characters are meant
+        alone = len(own) == 1 or [file for file in files if file.startswith(start)] != own
+        found += [(split, glob.escape(file)) for file in own] if alone else [(split, f"{glob.escape(start)}*.tar")]
+    return sorted(found, key=lambda each: ("train", "test", "pool").index(each[0]))
+
+
 def unwritten(value: object, folder: Path) -> Path:
     """The last path that a line ``checkpoints`` names."""
     text = str(value[-1]) if isinstance(value, list) else str(value)

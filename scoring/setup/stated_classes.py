@@ -17,17 +17,17 @@ from scoring.audit.errors import HardlookError
 from scoring.models.checkpoint_facts import CLASSES, SETTINGS, Facts
 
 
-def stated_classes(facts: Facts, outputs: int | None, file: str) -> tuple[tuple[str, ...], str]:
+def stated_classes(facts: Facts, outputs: int | None, file: str, named: bool = False) -> tuple[tuple[str, ...], str]:
     """(names, where they are from) of a checkpoint ``file`` with that many ``outputs``; nothing where it has none.
 
-    Raises `HardlookError` where it states two orders.
+    Raises `HardlookError` where it states two orders, unless the order is ``named`` by the user.
 
     >>> stated_classes(Facts((), {"class_to_idx": {"dog": 0, "cat": 1}}), 2, "a.pt")
     (('dog', 'cat'), 'class_to_idx in a.pt')
     """
     width = 2 if outputs == 1 else outputs
     found = [(names, key) for key, names in _all(facts.stated, "") if width in (None, len(names))]
-    if len({names for names, _ in found}) > 1:
+    if len({names for names, _ in found}) > 1 and not named:
         first, other = found[0], next(each for each in found if each[0] != found[0][0])
         raise HardlookError(
             f"{file} states two orders of its classes, {first[1]} = {', '.join(first[0][:4])} and {other[1]} = "

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import Counter
 
 import numpy as np
 import pandas as pd
@@ -257,3 +258,64 @@ def test_files_of_a_table_that_are_not_there_are_a_question_with_the_first(tmp_p
     (tmp_path / "pictures").rename(tmp_path / "moved")
     (said,) = find(tmp_path, train=tmp_path / "train.csv").asked
     assert "no file that it names is there, the first: " in said and 'or at `folder = "…"` in its [[data]]' in said
+
+
+def _shards(folder, names):
+    """Tar shards as WebDataset writes them: three pictures each, with a class."""
+    writer = pytest.importorskip("webdataset").TarWriter
+    folder.mkdir()
+    for name in names:
+        with writer(str(folder / name)) as shard:
+            for at in range(3):
+                shard.write(
+                    {"__key__": f"{name[:-4]}-{at}", "png": Image.new("RGB", (4, 4)), "json": {"label": "ab"[at % 2]}}
+                )
+
+
+@pytest.mark.parametrize(
+    "names, splits",
+    [
+        (("train-000000.tar", "train-000001.tar", "val-000000.tar"), {"train": 6, "test": 3}),
+        (("my_train_0.tar", "my_train_1.tar", "my_test_0.tar", "my_val_0.tar"), {"train": 6, "test": 6}),
+        (("0-train.tar", "1-test.tar", "2-train.tar"), {"train": 6, "test": 3}),
+        (("a-0.tar", "a-1.tar"), {"train": 6}),
+    ],
+)
+def test_shards_are_of_the_split_that_their_names_speak_of(tmp_path, names, splits):
+    _shards(tmp_path / "shards", names)
+    config = {"format": 1, "classes": ["a", "b"], "data": tables(find(tmp_path, train=tmp_path / "shards"))}
+    listings = [source.listing() for source in open_sources(Audit(tmp_path / "my-audit", config))]
+    assert Counter(split for each in listings for split in each.splits) == splits
+    ids = {split: {key for each in listings if split in each.splits for key in each.ids} for split in splits}
+    assert all(("train" in key or key.startswith("a-")) == (split == "train") for split in ids for key in ids[split])
+
+
+def test_shards_of_which_some_name_no_split_are_refused(tmp_path):
+    _shards(tmp_path / "shards", ("extra.tar", "train-0.tar", "val-0.tar"))
+    with pytest.raises(HardlookError, match="train-0.tar, which names its split, and extra.tar, which names none"):
+        find(tmp_path, train=tmp_path / "shards")
+
+
+def test_rows_that_a_tool_says_cannot_be_read_are_a_question(tmp_path):
+    columns = ("annotation_id", "annotator", "choice", "created_at", "id", "image", "lead_time", "updated_at")
+    rows = [(at, 1, "ab"[at % 2], "2024", at, f"/data/local-files/?d=gone/{at}.png", 1, "2024") for at in range(6)]
+    pd.DataFrame(rows, columns=columns).to_csv(tmp_path / "project.csv", index=False)
+    found = find(tmp_path, train=tmp_path / "project.csv")
+    assert found.classes == ("a", "b") and len(found.asked) == 1 and "gone/0.png" in found.asked[0]
+
+
+def test_data_of_one_class_is_a_question(work, capsys):
+    (work / "coco" / "annotations").mkdir(parents=True)
+    (work / "images" / "train").rename(work / "coco" / "images")
+    assert hardlook("new", "my-audit", "--train", "coco") == 0
+    assert "classes: the data has one class, 'images'; needed two or more" in capsys.readouterr().out
+    assert "classes" not in settings(work / "my-audit")
+
+
+def test_held_out_data_beside_the_training_data_is_told(tmp_path):
+    images = write_images(tmp_path / "images", {"train": 2, "val": 2})
+    assert any(
+        "images/val lies beside it: --test reads it" in said for said in find(tmp_path, train=images / "train").said
+    )
+    both = find(tmp_path, train=images / "train", test=images / "val")
+    assert not any("lies beside it" in said for said in (*both.said, *find(tmp_path, train=images).said))

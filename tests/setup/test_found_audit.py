@@ -203,6 +203,7 @@ def test_two_stated_orders_are_refused_and_the_command_may_name_one(work, capsys
     assert "states two orders of its classes" in capsys.readouterr().err
     assert hardlook("new", "my-audit", *given, "--classes", "dog,eel,cat") == 0
     assert settings(work / "my-audit")["classes"] == ["dog", "eel", "cat"]
+    assert "as named by --classes; class_to_idx in final.pth says cat, dog, eel" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("stated", [["cat", "dog"], {"cat": 1, "dog": 2, "eel": 3}, {"cat": 0, "dog": 0, "eel": 1}])
@@ -257,3 +258,46 @@ def test_a_model_of_one_channel_keeps_grey_images_as_they_are(work):
     given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:net")
     assert hardlook("new", "my-audit", *given, "--transform", "train.py:scaled") == 0
     assert not any("mode" in table for table in settings(work / "my-audit")["data"])
+
+
+@pytest.mark.parametrize("outputs, known", [(7, True), (12, False)])
+def test_numbered_folders_of_fewer_classes_than_outputs(work, capsys, outputs, known):
+    for number, name in enumerate(("cat", "dog", "eel")):
+        (work / "images" / "train" / name).rename(work / "images" / "train" / str(number))
+    torch.save(zoo.resnet18(num_classes=outputs).state_dict(), work / "net.pth")
+    assert hardlook("new", "my-audit", "--train", "images/train", "--checkpoints", "net.pth") == 0
+    names = [str(number) for number in range(outputs)]  # ImageFolder sorts them so up to ten: then 10 is before 2
+    assert settings(work / "my-audit").get("classes") == (names if known else None)
+    assert ("write all 12 names" in capsys.readouterr().out) != known
+
+
+TWO_HEADS = """
+import torch
+
+class Net(torch.nn.Module):
+    def __init__(self, width, num_classes=3):
+        super().__init__()
+        self.body = torch.nn.Sequential(torch.nn.Conv2d(3, width, 3), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
+        self.main, self.helper = torch.nn.Linear(width, num_classes), torch.nn.Linear(width, 2)
+
+    def forward(self, inputs):
+        features = self.body(inputs)
+        return {"logits": self.main(features), "helper": self.helper(features)}
+"""
+
+
+def test_arguments_that_no_file_states_are_named(work, capsys):
+    (work / "train.py").write_text(TWO_HEADS)
+    scope: dict = {}
+    exec(TWO_HEADS, scope)
+    torch.save(scope["Net"](5).state_dict(), work / "net.pth")
+    given = ("--train", "images", "--checkpoints", "net.pth", "--model", "train.py:Net")
+    given = (*given, "--transform", "{ mode = 'RGB', resize = [16, 16] }")
+    assert hardlook("new", "my-audit", *given, "--arguments", "{ width = 5 }") == 1  # the helper's outputs are the last
+    assert "--arguments '{ width = 8 }' names what ../train.py:Net is called with" in capsys.readouterr().err
+    assert hardlook("new", "my-audit", *given, "--arguments", "{ width = 5, num_classes = 3 }") == 0
+    assert settings(work / "my-audit")["run"]["main"]["arguments"] == {"width": 5, "num_classes": 3}
+    shown = capsys.readouterr().out
+    assert "to decide" not in shown and "first look: 12 examples" in shown
+    assert hardlook("new", "other", *given, "--arguments", "width = 5") == 1
+    assert "is no table of TOML" in capsys.readouterr().err

@@ -52,6 +52,11 @@ class Needy(LitNet):
         lightning.LightningModule.__init__(self)
         self.save_hyperparameters(ignore=["backbone"])
         self.net = backbone
+
+
+class Encoder(LitNet):
+    def forward(self, x):
+        return self.net[:-1](x)
 """
 TRANSFORM = ("--transform", "{ mode = 'RGB', resize = [32, 32] }")
 
@@ -153,3 +158,12 @@ def test_the_command_line_of_lightning_keeps_the_class_too(code, work):
     assert hardlook("new", "my-audit", "--train", "images", "--checkpoints", "cli.ckpt", *TRANSFORM) == 0
     run = settings(work / "my-audit")["run"]["main"]
     assert run["model"] == "../train.py:LitNet" and run["arguments"] == {"width": 5, "classes": 3}
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_forward_pass_that_gives_features_is_told_so(code, work, capsys):
+    fit(code.Encoder(5, 3), "out", 1)
+    given = ("--train", "images", "--checkpoints", "out", "--model", "train.py:Encoder", *TRANSFORM)
+    assert hardlook("new", "my-audit", *given) == 1
+    told = capsys.readouterr().err
+    assert "the model gives 5 logits" in told and "name code whose forward pass gives the logits" in told
