@@ -27,6 +27,8 @@ SURE = 0.01
 FOLDS = 10
 TESTABLE = 8  # examples; McNemar's p of eight that all agree, times a dozen remedies, is just above ``SURE``
 NAMED = 50  # classes; the line of more of them would fill the screen
+EVEN = 0.5
+"""A p-value from which chance is the likelier reason."""
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 HALVES = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
 
@@ -49,7 +51,7 @@ class Remedy:
 
     def sentence(self) -> str:
         """The remedy with its numbers."""
-        sentence = f"{self.text} ({self.right.mean():.1%} with this corrected"
+        sentence = f"{'' if self.sure else 'perhaps '}{self.text} ({self.right.mean():.1%} with this corrected"
         return sentence + (
             ")" if self.sure else f"; with only {len(self.right)} examples this may be chance, p = {self.p:.2g})"
         )
@@ -57,12 +59,12 @@ class Remedy:
 
 def best_remedy(candidates: list[Remedy], right: np.ndarray) -> Remedy | None:
     """The candidate with the highest accuracy, its p-value adjusted for their number; None where none beats ``right``,
-    (n,) bool, the answers as they stand."""
+    (n,) bool, the answers as they stand, or chance explains it as well as not (p ≥ 0.5)."""
     if not candidates:
         return None
     best = max(candidates, key=lambda one: int(one.right.sum()))
     p = min(1.0, advantage(best.right, right) * len(candidates))
-    return replace(best, p=p) if best.right.sum() > right.sum() else None
+    return replace(best, p=p) if best.right.sum() > right.sum() and p < EVEN else None
 
 
 def advantage(remedied: np.ndarray, right: np.ndarray) -> float:

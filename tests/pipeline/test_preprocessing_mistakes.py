@@ -95,3 +95,11 @@ def test_pictures_alone_have_remedies_of_inputs():
 
     assert len(input_remedies(torch.zeros(2, 3, 4, 4))) == 11
     assert input_remedies(torch.zeros(2, 9)) == {}
+
+
+def test_a_remedy_that_chance_explains_as_well_is_not_named():
+    right = np.arange(60) < 10
+    better = np.arange(60) < 12  # two examples more: p = 0.25, of five candidates 1
+    candidates = [Remedy("the classes are permuted", better)] * 5
+    assert best_remedy(candidates, right) is None
+    assert best_remedy(candidates[:1], right).sentence().startswith("perhaps the classes are permuted (20.0%")
