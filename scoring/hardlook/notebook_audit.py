@@ -60,6 +60,7 @@ def audit(
     quality, neighbours, suspicion), "all", a list of names, or None; ``anyway``: even if the check finds errors.
     Running the same cell again computes only what changed.
     """
+    from scoring.pipeline.given_predictions import refuse_other_rows
     from scoring.setup.in_memory_audit import in_memory_audit, make_folder, written_mark
 
     data = {"train": train, "test": test, "pool": pool}
@@ -82,23 +83,12 @@ def audit(
         found = Audit(made.root)
         found._mark = written_mark(made.root)
         if pred_probs is not None:
-            _refuse_other_order(data, pred_probs, "pred_probs")
-            _refuse_other_order(data, features, "features")
+            refuse_other_rows(data, pred_probs, features)
             found._import(pred_probs, features, out_of_fold)
         if scores is not None and (model is not None or pred_probs is not None):
             only = None if isinstance(scores, str) else scores
             found.score(only, quick=scores == "quick", device=device, anyway=anyway)
     return found
-
-
-def _refuse_other_order(data: Mapping[str, Any], given: Mapping[str, Any] | None, name: str) -> None:
-    """Raises ``HardlookError`` where predictions have the index of their data frame in another order."""
-    from scoring.audit.arrays import refuse_other_order
-
-    for split, values in given.items() if isinstance(given, Mapping) else ():
-        parts = data.get(split)
-        for part in parts if isinstance(parts, tuple) else (parts,):
-            refuse_other_order({f"the data of {split}": part, f"{name} of {split}": values})
 
 
 def open(folder: str | os.PathLike[str]) -> Audit:

@@ -1,8 +1,8 @@
 """The dashboard beside a notebook: `hardlook dashboard` in a process of its own, and its page in a frame.
 
 Inputs → outputs: an audit's folder → a running server with its address. Cost: a process of some 250 MB, ready in a few
-seconds; it ends with this process, however that ends (``beside``). Known limits: the frame loads in a browser on the
-same machine; elsewhere the address has to be forwarded.
+seconds; it ends with this process, however that ends (``with_starter``). Known limits: the frame loads in a browser on
+the same machine; elsewhere the address has to be forwarded.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Served:
             raise HardlookError(f"port = {port!r}; needed a number up to 65535, or 0 for any free one")
         self.folder, self.height = folder, height
         self._output = tempfile.TemporaryFile("w+", encoding="utf8")  # noqa: SIM115  closed with the server
-        command = [sys.executable, "-m", f"{__package__}.beside", "dashboard", str(folder), "--port", str(port)]
+        command = [sys.executable, "-m", "scoring.audit.with_starter", "dashboard", str(folder), "--port", str(port)]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT, text=True
         )

@@ -1,4 +1,4 @@
-"""`python -m hardlook.beside COMMAND …`: a command of hardlook that ends with the process that started it.
+"""`python -m scoring.audit.with_starter COMMAND …`: a command of hardlook that ends with the process that started it.
 
 The starter holds the other end of standard input. However it ends, also killed, the system closes that end, and the
 command stops as on SIGTERM. Inputs → outputs: a command line → that command's. Cost: one waiting thread. Known limits:
