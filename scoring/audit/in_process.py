@@ -16,6 +16,7 @@ import inspect
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
 from typing import Any
@@ -29,6 +30,26 @@ SCHEME = "in-process"
 STDLIB = sysconfig.get_path("stdlib")
 
 _kept: dict[tuple[Path, str], Callable[..., Any]] = {}
+
+
+@contextmanager
+def one_process(folder: Path) -> Iterator[None]:
+    """Hold an audit that this process makes and scores, so that no other notebook puts other data or weights under it.
+    Raises ``HardlookError`` where another holds it."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(folder / ".in-process.lock", timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise HardlookError(
+            f"another notebook or script is computing the audit in {folder}; wait for it to end, or choose "
+            "another folder"
+        ) from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def keep_in_process(folder: str | Path, name: str, value: Callable[..., Any]) -> str:

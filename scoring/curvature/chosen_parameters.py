@@ -96,6 +96,8 @@ def choose(model: nn.Module, layers: str | Sequence[str] | None = None, inputs: 
             f"{type(model).__name__} has no trainable parameter; influence needs at least one: set requires_grad on "
             "some parameters"
         )
+    if layers is not None and not isinstance(layers, (str, Sequence)):
+        raise HardlookError(f"layers: found {type(layers).__name__}; needed a list of names or patterns, or None")
     with given_back(model):
         names = (
             last_block_and_head(model, inputs) if layers is None else (layers,) if isinstance(layers, str) else layers

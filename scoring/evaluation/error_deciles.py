@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from scoring.audit.arrays import as_flags, as_list, as_numbers
 from scoring.audit.errors import HardlookError
 
 DECILES = 10
@@ -36,8 +37,8 @@ def normalize_by_class(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     >>> normalize_by_class(np.array([1.0, 3.0, 5.0]), np.array(["a", "a", "b"])).tolist()
     [-1.0, 1.0, 0.0]
     """
-    values = np.asarray(values, dtype=np.float64)
-    labels = np.asarray(labels)
+    values = as_numbers(values, "values", ndim=1).astype(np.float64)
+    labels = np.asarray(as_list(labels, "labels"))
     if len(values) != len(labels):
         raise HardlookError(f"found {len(values)} values and {len(labels)} labels; needed as many of each")
     if len(values) == 0:
@@ -100,7 +101,7 @@ def error_by_decile(scores: np.ndarray, errors: np.ndarray) -> pd.DataFrame:
     ``scores`` (n,) float, ``errors`` (n,) bool → columns decile 1…10, n, error, low, high. Fewer than ten
     examples leave deciles empty (n = 0, error NaN).
     """
-    errors = np.asarray(errors, dtype=bool)
+    errors, scores = as_flags(errors, "errors", ndim=1), as_numbers(scores, "scores", ndim=1)
     if len(errors) != len(np.asarray(scores)):
         raise HardlookError(f"found {len(np.asarray(scores))} scores and {len(errors)} errors; needed as many of each")
     member = deciles(scores)

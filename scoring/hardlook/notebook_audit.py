@@ -17,6 +17,7 @@ import pandas as pd
 from scoring.audit import Audit as Folder
 from scoring.audit import Run
 from scoring.audit.errors import HardlookError
+from scoring.audit.in_process import one_process
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,41 +60,35 @@ def audit(
     quality, neighbours, suspicion), "all", a list of names, or None; ``anyway``: even if the check finds errors.
     Running the same cell again computes only what changed.
     """
-    from scoring.setup.in_memory_audit import in_memory_audit
+    from scoring.pipeline.given_predictions import refuse_other_rows
+    from scoring.setup.in_memory_audit import in_memory_audit, make_folder, written_mark
 
     data = {"train": train, "test": test, "pool": pool}
     if isinstance(scores, str) and scores not in ("quick", "all"):
         raise HardlookError(f'scores = {scores!r}; needed "quick", "all", a list of names such as ["vog"], or None')
     if model is not None and pred_probs is not None:
         raise HardlookError("found model and pred_probs; needed one of them: predictions come from the model")
-    made = in_memory_audit(
-        Path(folder).expanduser(),
-        data,
-        model=model,
-        checkpoints=checkpoints,
-        transform=transform,
-        classes=classes,
-        media=media,
-    )
-    found = Audit(made.root)
-    if pred_probs is not None:
-        _refuse_other_order(data, pred_probs, "pred_probs")
-        _refuse_other_order(data, features, "features")
-        found._import(pred_probs, features, out_of_fold)
-    if scores is not None and (model is not None or pred_probs is not None):
-        only = None if isinstance(scores, str) else scores
-        found.score(only, quick=scores == "quick", device=device, anyway=anyway)
+    place = Path(folder).expanduser()
+    make_folder(place)
+    with one_process(place):
+        made = in_memory_audit(
+            place,
+            data,
+            model=model,
+            checkpoints=checkpoints,
+            transform=transform,
+            classes=classes,
+            media=media,
+        )
+        found = Audit(made.root)
+        found._mark = written_mark(made.root)
+        if pred_probs is not None:
+            refuse_other_rows(data, pred_probs, features)
+            found._import(pred_probs, features, out_of_fold)
+        if scores is not None and (model is not None or pred_probs is not None):
+            only = None if isinstance(scores, str) else scores
+            found.score(only, quick=scores == "quick", device=device, anyway=anyway)
     return found
-
-
-def _refuse_other_order(data: Mapping[str, Any], given: Mapping[str, Any] | None, name: str) -> None:
-    """Raises ``HardlookError`` where predictions have the index of their data frame in another order."""
-    from scoring.audit.arrays import refuse_other_order
-
-    for split, values in given.items() if isinstance(given, Mapping) else ():
-        parts = data.get(split)
-        for part in parts if isinstance(parts, tuple) else (parts,):
-            refuse_other_order({f"the data of {split}": part, f"{name} of {split}": values})
 
 
 def open(folder: str | os.PathLike[str]) -> Audit:
@@ -111,12 +106,21 @@ class Audit:
         self.messages: list[str] = []
         """What computing had to say, one sentence each."""
         self._served: Served | None = None
+        self._mark: str | None = None
 
     def __fspath__(self) -> str:
         return str(self.folder)
 
     @property
     def _audit(self) -> Folder:
+        if self._mark is not None:
+            from scoring.setup.in_memory_audit import written_mark
+
+            if written_mark(self.folder) not in (None, self._mark):
+                raise HardlookError(
+                    f"{self.folder} was written anew since, by another cell or notebook; run the cell of this audit "
+                    "again, or choose a folder of its own"
+                )
         return Folder.open(self.folder)
 
     @property
@@ -147,9 +151,11 @@ class Audit:
         from scoring.pipeline.score_order import left_out
 
         if model is not None or checkpoints is not None:
-            from scoring.setup.in_memory_audit import with_model
+            from scoring.setup.in_memory_audit import with_model, written_mark
 
-            with_model(self._audit, model, checkpoints)
+            with one_process(self.folder):
+                with_model(self._audit, model, checkpoints)
+                self._mark = self._mark and written_mark(self.folder)
         try:
             summary = score_audit(
                 self._audit,

@@ -1,7 +1,8 @@
 """The dashboard beside a notebook: `hardlook dashboard` in a process of its own, and its page in a frame.
 
 Inputs → outputs: an audit's folder → a running server with its address. Cost: a process of some 250 MB, ready in a few
-seconds. Known limits: the frame loads in a browser on the same machine; elsewhere the address has to be forwarded.
+seconds; it ends with this process, however that ends (``with_starter``). Known limits: the frame loads in a browser on
+the same machine; elsewhere the address has to be forwarded.
 """
 
 from __future__ import annotations
@@ -25,11 +26,13 @@ class Served:
     """A running dashboard. Printed in a notebook it is the dashboard itself, in a frame of ``height`` pixels."""
 
     def __init__(self, folder: Path, port: int = 0, height: int = 900) -> None:
+        if not isinstance(port, int) or not 0 <= port < 65536:
+            raise HardlookError(f"port = {port!r}; needed a number up to 65535, or 0 for any free one")
         self.folder, self.height = folder, height
         self._output = tempfile.TemporaryFile("w+", encoding="utf8")  # noqa: SIM115  closed with the server
-        command = [sys.executable, "-m", "scoring.cli", "dashboard", str(folder), "--port", str(port)]
+        command = [sys.executable, "-m", "scoring.audit.with_starter", "dashboard", str(folder), "--port", str(port)]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, text=True
+            command, stdin=subprocess.PIPE, stdout=self._output, stderr=subprocess.STDOUT, text=True
         )
         atexit.register(self.close)
         self.url = self._address()
@@ -64,6 +67,8 @@ class Served:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
         self._output.close()
 
     def __repr__(self) -> str:

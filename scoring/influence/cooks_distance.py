@@ -14,6 +14,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import linalg
 
+from scoring.audit.arrays import as_numbers
 from scoring.audit.errors import HardlookError
 from scoring.curvature import MEMORY_BUDGET, HeadHessian, checked_head, head_hessian, row_blocks, with_ones
 
@@ -94,7 +95,7 @@ def _checked(
     features: np.ndarray, probabilities: np.ndarray, labels: np.ndarray, damping: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     features, probabilities = checked_head(features, probabilities)
-    labels = np.asarray(labels)
+    labels = as_numbers(labels, "labels")
     if not damping > 0:
         raise HardlookError(f"damping is {damping}; needed above 0, because the head's Hessian is singular")
     if labels.shape != (len(features),) or not np.issubdtype(labels.dtype, np.integer):

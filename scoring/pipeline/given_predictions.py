@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow as pa
 
 from scoring.audit import Audit
-from scoring.audit.arrays import as_numbers, column_names, columns_of_classes
+from scoring.audit.arrays import as_numbers, column_names, columns_of_classes, refuse_other_order
 from scoring.audit.errors import HardlookError
 from scoring.audit.progress import Progress, silent
 from scoring.audit.storage import write_table
@@ -55,6 +55,17 @@ def import_given(
     write_table(path, pa.concat_tables(parts))
     import_predictions(audit, RUN, path, out_of_fold=out_of_fold, overwrite=True)
     return RUN
+
+
+def refuse_other_rows(
+    data: Mapping[str, Any], pred_probs: Mapping[str, Any], features: Mapping[str, Any] | None
+) -> None:
+    """Raises ``HardlookError`` where predictions or features have the index of their data frame in another order."""
+    for name, given in {"pred_probs": pred_probs, "features": features}.items():
+        for split, values in given.items() if isinstance(given, Mapping) else ():
+            parts = data.get(split)
+            for part in parts if isinstance(parts, tuple) else (parts,):
+                refuse_other_order({f"the data of {split}": part, f"{name} of {split}": values})
 
 
 def _by_class(audit: Audit, split: str, p: Any) -> Any:

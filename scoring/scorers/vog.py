@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pandas as pd
 
+from scoring.audit.arrays import as_numbers
 from scoring.audit.errors import HardlookError
 from scoring.evaluation import normalize_by_class
 from scoring.gradients.gradient_variance import (
@@ -90,7 +91,7 @@ def vog_from_maps(maps: Any) -> Any:
     """
     if hasattr(maps, "detach"):  # a torch tensor, which this module need not import
         return maps.new_tensor(vog_from_maps(maps.detach().cpu().numpy()))
-    maps = np.asarray(maps)
+    maps = as_numbers(maps, "maps")
     if maps.ndim < 2 or len(maps) < LEAST:
         raise HardlookError(f"maps have shape {maps.shape}; needed (k, n, *pixels) with k at least {LEAST} checkpoints")
     spread = maps.std(axis=0, dtype=np.promote_types(maps.dtype, np.float64))

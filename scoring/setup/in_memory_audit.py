@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tomllib
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,9 @@ from scoring.setup.toml_text import toml_key, toml_lines
 from scoring.training.checkpoint_files import plain_tensors, save_checkpoint
 
 MARK = "# written by hardlook.audit, "
+PROCESS = uuid.uuid4().hex[:8]
+"""Tells what this process wrote from what another did."""
+
 AS_GIVEN = "scoring.models.transforms:as_given"
 OWN_WEIGHTS = "checkpoints/handed-over-{run}.pt"
 
@@ -57,10 +61,7 @@ def in_memory_audit(
     """
     if media not in (None, *MEDIA):
         raise HardlookError(f"media = {media!r}; needed one of {', '.join(MEDIA)}, or None")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise HardlookError(f"folder: {folder} cannot be a folder, a file is in its place; choose another") from error
+    make_folder(folder)
     given = {split: given_data(folder, split, value, media) for split, value in data.items() if value is not None}
     if not given:
         raise HardlookError("no data was handed over; needed train=, test= or pool=")
@@ -76,6 +77,14 @@ def in_memory_audit(
     settings = _run_settings(folder, run, model, checkpoints, _transform(folder, transform, given))
     write_config(folder, config, tables, {run: settings} if settings else {})
     return Audit.open(folder)
+
+
+def make_folder(folder: Path) -> None:
+    """Make an audit's folder. Raises ``HardlookError`` where a file is in its place."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise HardlookError(f"folder: {folder} cannot be a folder, a file is in its place; choose another") from error
 
 
 def _derived(
@@ -250,7 +259,16 @@ def write_config(
             f"hardlook.open({str(folder)!r}), or choose another folder"
         )
     with atomic_path(path) as temporary:
-        temporary.write_text(f"{MARK}{_hash(body)}; once edited, it is kept as it is\n{body}", encoding="utf8")
+        temporary.write_text(
+            f"{MARK}{_hash(body)}; once edited, it is kept as it is ({PROCESS})\n{body}", encoding="utf8"
+        )
+
+
+def written_mark(folder: Path) -> str | None:
+    """Returns the first line of an ``audit.toml`` as written here, which says by which process and what; None of one
+    that was edited."""
+    text = (folder / CONFIG).read_text(encoding="utf8")
+    return text.partition("\n")[0] if _is_own(text) else None
 
 
 def _holds(found: Any, wanted: Any) -> bool:

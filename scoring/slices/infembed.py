@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from scoring.audit.arrays import as_flags, as_numbers
 from scoring.audit.errors import HardlookError
 from scoring.slices.clustering import dbscan, kmeans, spectral
 
@@ -65,8 +66,8 @@ def find_slices(
 
 
 def _checked(embeddings: np.ndarray, name: str = "embeddings") -> np.ndarray:
-    embeddings = np.asarray(embeddings)
-    if embeddings.ndim != 2 or not len(embeddings) or not np.issubdtype(embeddings.dtype, np.number):
+    embeddings = as_numbers(embeddings, name)
+    if embeddings.ndim != 2 or not len(embeddings):
         raise HardlookError(f"{name} have shape {embeddings.shape}; needed (n, r) numbers with n ≥ 1")
     bad = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))
     if len(bad):
@@ -102,7 +103,7 @@ def find_slices_by_rule(
 
     Raises ``HardlookError`` for settings outside their range or ``correct`` of another length.
     """
-    embeddings, correct = _checked(embeddings), np.asarray(correct, dtype=bool)
+    embeddings, correct = _checked(embeddings), as_flags(correct, "correct")
     _check_rule(len(embeddings), correct, max_accuracy, min_size, branching)
     found: list[np.ndarray] = []
     waiting = [(np.arange(len(embeddings)), np.random.SeedSequence(seed))]
@@ -200,7 +201,8 @@ def summed_influence(slice_embeddings: np.ndarray, train_embeddings: np.ndarray)
     >>> summed_influence(np.array([[1.0, 0.0], [1.0, 1.0]]), np.array([[2.0, 0.0], [-1.0, 3.0]]))
     array([4., 1.])
     """
-    slice_embeddings, train_embeddings = np.atleast_2d(slice_embeddings), np.asarray(train_embeddings)
+    slice_embeddings = np.atleast_2d(as_numbers(slice_embeddings, "slice embeddings"))
+    train_embeddings = as_numbers(train_embeddings, "training embeddings")
     if train_embeddings.ndim != 2 or slice_embeddings.shape[1] != train_embeddings.shape[1]:
         raise HardlookError(
             f"slice embeddings have shape {slice_embeddings.shape} and training embeddings {train_embeddings.shape}; "

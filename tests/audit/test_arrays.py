@@ -68,3 +68,49 @@ def test_lists_hold_pythons_own_numbers(value):
 def test_what_is_no_list_is_refused(value):
     with pytest.raises(HardlookError, match="labels: found"):
         as_list(value, "labels")
+
+
+RAGGED = [[1.0, 2.0], [3.0]]
+
+
+def _calls():
+    """Every fixed function with rows of several lengths, or with what is no number at all."""
+    from torch import nn
+
+    from scoring.curvature import head_hessian
+    from scoring.evaluation import error_by_decile, normalize_by_class
+    from scoring.influence import InfluenceFactors, self_influence
+    from scoring.scorers.data_map import data_map
+    from scoring.scorers.forgetting import forgetting_events
+    from scoring.scorers.second_split import second_split_forgetting_time
+    from scoring.scorers.vog import vog_from_maps
+    from scoring.slices import find_slices, find_slices_by_rule, slice_opponents
+
+    good, p = np.ones((4, 2)), np.full((4, 2), 0.5)
+    batch = [(torch.ones(4, 2), torch.tensor([0, 1, 0, 1]))]
+    return {
+        "find_slices": lambda bad: find_slices(bad, 1),
+        "rule, embeddings": lambda bad: find_slices_by_rule(bad, [True] * 4, max_accuracy=1.0, min_size=1),
+        "rule, correct": lambda bad: find_slices_by_rule(good, bad, max_accuracy=1.0, min_size=1),
+        "opponents, slice": lambda bad: slice_opponents(bad, good, 1),
+        "opponents, train": lambda bad: slice_opponents(good, bad, 1),
+        "vog": vog_from_maps,
+        "head_hessian, features": lambda bad: head_hessian(bad, p),
+        "head_hessian, probabilities": lambda bad: head_hessian(good, bad),
+        "self_influence, labels": lambda bad: self_influence(good, p, bad),
+        "data_map": lambda bad: data_map(bad, bad),
+        "forgetting": forgetting_events,
+        "second split": second_split_forgetting_time,
+        "deciles": lambda bad: error_by_decile(bad, [True] * 2),
+        "z-scores": lambda bad: normalize_by_class(bad, [0, 1]),
+        "factors, layers": lambda bad: InfluenceFactors.fit(nn.Linear(2, 2), batch, layers=3, arnoldi_dim=2, rank=1),
+        "factors, data": lambda bad: InfluenceFactors.fit(nn.Linear(2, 2), [(bad, [0, 1])], layers=[""], rank=1),
+    }
+
+
+@pytest.mark.parametrize("bad", [RAGGED, "abc", [["a", "b"], ["c", "d"]], np.array([[1j, 2j], [3j, 4j]])])
+@pytest.mark.parametrize("name", _calls())
+def test_every_fixed_function_says_in_a_sentence_what_it_cannot_take(name, bad):
+    with pytest.raises(HardlookError) as error:
+        _calls()[name](bad)
+    assert "\n" not in str(error.value)

@@ -121,3 +121,14 @@ def test_a_u_is_hard_at_both_ends_and_neither_by_rank():
     assert found["hard"] is None and found["both"]
     assert not measured_direction(scores, np.random.default_rng(0).random(1000) < 0.1)["both"]
     assert not measured_direction(scores, scores > 0.9)["both"]
+
+
+@pytest.mark.parametrize("wrong", [None, "abc", 3, [[1.0], [2.0, 3.0]], np.array([object()]), np.ones(2) * 1j])
+def test_what_is_no_list_of_numbers_is_one_sentence(wrong):
+    for ask in (
+        lambda: normalize_by_class(wrong, [0, 1]),
+        lambda: error_by_decile(wrong, [True, False]),
+        lambda: error_by_decile([0.1, 0.2], wrong),
+    ):
+        with pytest.raises(HardlookError, match="values|scores|errors"):
+            ask()

@@ -1,5 +1,9 @@
 """Where a notebook's cell can mean two things, or holds the wrong kind, one sentence says what to do."""
 
+import subprocess
+import sys
+import time
+
 import datasets
 import hardlook
 import numpy as np
@@ -110,3 +114,34 @@ def test_results_before_there_are_any_say_what_computes_them(tmp_path):
     audit.score(quick=True, model=nn.Linear(4, 3))
     with pytest.raises(hardlook.HardlookError, match="n = 'a'"):
         audit.suspects("a")
+
+
+OTHER = """
+import hardlook, sys, time, torch
+torch.manual_seed(1)
+class Slow(torch.utils.data.Dataset):
+    def __len__(self):
+        return 24
+    def __getitem__(self, row):
+        print("reads", flush=True)
+        time.sleep(float(sys.argv[2]))
+        return torch.full((4,), float(row)), row % 3
+hardlook.audit(Slow(), model=torch.nn.Linear(4, 3), folder=sys.argv[1])
+"""
+
+
+def test_two_notebooks_never_mix_in_one_folder(tmp_path):
+    model = nn.Linear(4, 3)
+    mine = hardlook.audit(points(), model=model, folder=tmp_path)
+    with subprocess.Popen([sys.executable, "-c", OTHER, tmp_path, "0.2"], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout.readline() == "reads\n"
+        before = time.monotonic()
+        with pytest.raises(hardlook.HardlookError, match="another notebook or script is computing the audit"):
+            hardlook.audit(points(), model=model, folder=tmp_path)
+        assert time.monotonic() - before < 5
+        other.communicate(timeout=120)
+    for ask in (mine.scores, mine.suspects, mine.corrected_labels, mine.score):
+        with pytest.raises(hardlook.HardlookError, match="written anew since"):
+            ask()
+    again = hardlook.audit(points(), model=model, folder=tmp_path)
+    assert np.allclose(again.scores()["p_label"], of_model(model, *points()), atol=1e-5)

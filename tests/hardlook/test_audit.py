@@ -1,7 +1,10 @@
 """An audit from a notebook: what it computes, what it gives back, and what other processes can do with its folder."""
 
+import signal
 import subprocess
 import sys
+import time
+import urllib.error
 import urllib.request
 
 import hardlook
@@ -121,7 +124,7 @@ def test_other_processes_say_what_they_lack_and_do_the_rest(scored):
         done = run_command(command, audit.folder)
         assert done.returncode == 1
         assert "in-process:model: this audit's model lives in the notebook or script" in done.stderr
-    for command in (["slice", "--n-slices", "4"], ["export"], ["report", "-o", str(audit.folder / "report.html")]):
+    for command in (["slice", "--n-slices", "4"], ["export"], ["report", "-o", f"{audit.folder}/report.html"]):
         done = run_command(command[0], audit.folder, *command[1:])
         assert done.returncode == 0, done.stderr
 
@@ -135,6 +138,34 @@ def test_the_dashboard_opens_beside_and_closes(scored):
         assert audit.show() is shown
     assert "closed" in repr(shown)
     assert not shown.running
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_the_dashboard_ends_with_a_process_that_is_killed(scored, number):
+    audit, *_ = scored
+    code = f"import hardlook, time; print(hardlook.open({str(audit.folder)!r}).show().url, flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        process.stdout.readline()  # the sentence that show() prints
+        url = process.stdout.readline().strip()
+        with urllib.request.urlopen(url, timeout=20) as page:
+            assert page.status == 200
+        process.send_signal(number)
+        process.wait(20)
+    for _ in range(200):
+        try:
+            urllib.request.urlopen(url, timeout=20).close()
+        except urllib.error.URLError:
+            break
+        time.sleep(0.1)
+    else:
+        pytest.fail("the dashboard still runs")
+
+
+def test_a_port_that_is_none_is_one_sentence(scored):
+    audit, *_ = scored
+    for port in ("abc", -1, 70_000):
+        with pytest.raises(hardlook.HardlookError, match="needed a number up to 65535"):
+            audit.show(port=port)
 
 
 def test_another_models_weights_are_scored_anew(tmp_path):
