@@ -94,7 +94,7 @@ def kept_rows(path: Path, key: str, examples: pd.DataFrame, scorer: Scorer) -> n
     old = read_table(path, names).to_pandas().fillna("")
     where = pd.Series(np.arange(len(old)), index=pd.MultiIndex.from_frame(old))
     now = pd.MultiIndex.from_frame(examples[names].fillna("").astype(object))
-    return where.reindex(now).fillna(-1).astype(int).to_numpy()
+    return where.reindex(now).fillna(-1).astype(int).to_numpy(copy=True)
 
 
 def merge_rows(

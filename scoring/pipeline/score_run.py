@@ -275,8 +275,10 @@ def score_one(context: Context, scorer: Scorer) -> int:
         kept[:] = -1
     if scorer.name in context.planned:
         context.note(context.planned[scorer.name])
-    todo = np.flatnonzero(kept < 0)
     everything = digest([examples[c].fillna("").tolist() for c in ("example_id", "fingerprint", "label", "split")])
+    if scorer.together and (kept >= 0).any() and read_metadata(path).get("examples") != everything:
+        kept[:] = -1
+    todo = np.flatnonzero(kept < 0)
     if path.is_file() and len(todo) == 0 and read_metadata(path).get("examples") == everything:
         shutil.rmtree(run.parts_folder(scorer.name), ignore_errors=True)  # of a command that was killed at its very end
         return 0

@@ -223,6 +223,8 @@ class Scorer:
     """How many of a need are needed at least, e.g. ``{"checkpoints": 2}``."""
     stage: ClassVar[str] = ""
     """When it is computed (``scoring.pipeline.score_order.STAGES``); empty: as its needs say."""
+    together: ClassVar[bool] = False
+    """Whether every row depends on all training examples: one that changes means scoring all of them anew."""
     vectors: ClassVar[tuple[str, ...]] = ()
     """Outputs of ``score`` that are (n, r) vectors and no columns: each is kept as ``runs/<run>/<name>.arrow``."""
 

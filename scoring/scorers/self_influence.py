@@ -42,6 +42,7 @@ class SelfInfluence(Scorer):
     name = "self_influence"
     stage = "others"
     needs = ("predictions", "features", "labels", "head")
+    together = True
     columns = (
         Column(
             name="cook",

@@ -6,13 +6,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 
 from scoring.audit import Audit
 from scoring.audit.storage import read_metadata, read_table
 from scoring.pipeline.score_audit import score_audit
 from scoring.queue.suspicion import components
 
-from ..small_audits import write_small_audit
+from ..small_audits import striped, write_small_audit
 
 
 def scored(root, **options):
@@ -78,3 +79,25 @@ def test_rows_of_another_label_or_content_rank_nothing(tmp_path):
     changed.loc[1, "fingerprint"] = "another"
     _, ranks = components(run, changed)
     assert np.flatnonzero(ranks["loss"].isna()).tolist() == [0, 1]
+
+
+def test_one_more_training_example_is_in_the_hessian_of_every_distance(tmp_path):
+    root = write_small_audit(tmp_path / "audit")
+    scored(root)
+    Image.fromarray(striped(1, 321)).save(root / "train" / "b" / "more.png")
+    run, _, _ = scored(root)
+    shutil.copytree(root, tmp_path / "fresh", ignore=shutil.ignore_patterns("runs", "parts", "*.arrow", "examples.*"))
+    fresh, _, _ = scored(tmp_path / "fresh")
+    one, other = (
+        read_table(each.score_path("self_influence")).to_pandas().set_index("example_id")["cook"]
+        for each in (run, fresh)
+    )
+    pd.testing.assert_series_equal(one, other, rtol=1e-5)
+
+
+def test_embeddings_that_are_gone_are_computed_again(tmp_path):
+    root = write_small_audit(tmp_path / "audit")
+    run, _, _ = scored(root)
+    run.influence_path.unlink()
+    run, summary, _ = scored(root)
+    assert run.influence_path.is_file() and "influence" not in summary.skipped

@@ -3,11 +3,13 @@ early."""
 
 import io
 import os
+import re
 import shutil
 from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from scoring.audit import Audit
@@ -15,7 +17,7 @@ from scoring.audit.errors import HardlookError
 from scoring.audit.storage import read_json, read_metadata, read_table, read_vectors
 from scoring.data import kept_pictures
 from scoring.data.adapters import base
-from scoring.pipeline import early_check, first_pass, predictions, shards
+from scoring.pipeline import check, check_reproducible, early_check, first_pass, predictions, shards
 from scoring.pipeline.read_data import read_data
 from scoring.pipeline.score_audit import score_audit
 
@@ -328,3 +330,42 @@ def test_a_pipe_among_the_files_is_not_opened(small):
     score(small)  # would wait for ever
     problems = read_table(small / "examples.parquet").to_pandas().set_index("example_id")["problem"]
     assert "pipe" in problems["train/a/0.png"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("dtype=np.float32)[None] / 255", "dtype=np.float32)[None] / 255 + np.float32(np.random.rand())"),
+        ("return nn.Sequential(", "return Noisy("),
+    ],
+    ids=["random transform", "random model"],
+)
+def test_what_is_random_is_told_in_the_words_of_check_and_nothing_else_is_blamed(tmp_path, old, new):
+    root = write_small_audit(tmp_path / "audit")
+    text = (root / "model.py").read_text()
+    assert old in text
+    noisy = (
+        "class Noisy(nn.Sequential):\n    def forward(self, x):\n        return super().forward(x) + torch.rand(3)\n"
+    )
+    (root / "model.py").write_text(f"{text.replace(old, new)}\n\n{noisy}")
+    audit = Audit.open(root)
+    with pytest.raises(HardlookError) as found:
+        score_audit(audit, audit.run(), device="cpu", only=["uncertainty"])
+    told = errors(read_json(audit.run().check_path)["findings"])
+    assert len(told) == 1 and found.match(re.escape(told[0]))
+    audit.run().check_path.unlink()
+    findings = check.check_run(shards.Context(audit, audit.run(), device="cpu"))
+    assert errors([{"level": one.level, "text": one.text} for one in findings]) == told
+
+
+def errors(findings):
+    return [one["text"] for one in findings if one["level"] == "error"]
+
+
+def test_other_logits_than_in_the_pass_are_told():
+    few = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
+    assert check_reproducible.unlike_passed(few, torch.cat([few, few])) == []
+    changed = few.clone()
+    changed[5] = changed[5].roll(1)
+    (finding,) = check_reproducible.unlike_passed(few, changed)
+    assert finding.level == "error" and "augments some of them at random" in finding.text

@@ -55,7 +55,8 @@ def suspicion(run: Run, examples: pd.DataFrame) -> pd.Series:
     if not carriers:
         raise HardlookError(
             f"suspicion combines scores that find label errors, and run {run.name!r} has none of the score families "
-            "dynamics, loss and neighbours; run `hardlook score` for aum, uncertainty or neighbours"
+            f"dynamics, loss and neighbours; run `hardlook score {run.root} --run {run.name}` for aum, uncertainty or "
+            "neighbours"
         )
     version = adopted(run)
     if version is None:
