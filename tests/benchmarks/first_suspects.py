@@ -129,17 +129,19 @@ def served(audit: Path) -> float:
         sync_playwright() as playwright,
     ):
         assert server.stdout is not None
-        address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 1440, "height": 900})
-        page.goto(f"{address}/suspects")
-        page.locator("[data-example-id]").first.wait_for(timeout=60_000)
-        page.wait_for_function(SHOWN, timeout=60_000)
-        fields = Path(f"/proc/{server.pid}/stat").read_text(encoding="utf8").rpartition(")")[2].split()
-        spent = sum(int(fields[at]) for at in (11, 12)) / os.sysconf("SC_CLK_TCK")
-        browser.close()
-        server.send_signal(signal.SIGINT)
-        server.wait(20)
+        try:
+            address = next(found[0] for line in server.stdout if (found := re.search(r"http://\S+", line)))
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 1440, "height": 900})
+            page.goto(f"{address}/suspects")
+            page.get_by_text("1 of ", exact=False).first.wait_for(timeout=60_000)
+            page.wait_for_timeout(1000)
+            fields = Path(f"/proc/{server.pid}/stat").read_text(encoding="utf8").rpartition(")")[2].split()
+            spent = sum(int(fields[at]) for at in (11, 12)) / os.sysconf("SC_CLK_TCK")
+            browser.close()
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.wait(20)
     return spent
 
 
