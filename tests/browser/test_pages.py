@@ -190,7 +190,7 @@ def test_pages_keep_the_sidebar_and_start_with_their_own_defaults(context, serve
     press(page, "early")
     page.wait_for_url("**stage=early**")
     settled(page)
-    page.get_by_role("link", name="Suspects").click()
+    page.get_by_test_id("stSidebarUserContent").get_by_role("link", name="Suspects").click()
     page.wait_for_url("**/suspects**")
     page.get_by_text("Lowest area under the margin").wait_for()
     page.wait_for_url(lambda url: "stage" not in url and "meta.camera=north" in url)
@@ -246,7 +246,7 @@ def test_corrected_labels_are_downloaded(context, server):
 
 def test_back_and_forward_lead_to_each_page_as_it_was(context, server):
     page = visit(context, server, "grid?class=cat&split=train")
-    page.get_by_role("link", name="Deciles").click()
+    page.get_by_test_id("stSidebarUserContent").get_by_role("link", name="Deciles").click()
     page.wait_for_url("**/deciles")
     page.wait_for_selector(READY["deciles"])
     few = page.get_by_text("each decile is small")  # of the test split, with which the page starts

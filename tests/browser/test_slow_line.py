@@ -30,7 +30,7 @@ def open_slowly(context, server, *addresses):
     page = new_page(context)
     page.goto(f"{server.url}/help")
     held = [Held(page, address) for address in addresses]
-    page.get_by_role("link", name="Suspects").click()
+    page.get_by_test_id("stSidebarUserContent").get_by_role("link", name="Suspects").click()
     page.wait_for_selector(SHOWN)
     return page, held
 
@@ -90,7 +90,7 @@ def test_a_session_takes_the_keys_after_a_click_in_the_menu_and_after_back(conte
     page.wait_for_selector('[data-testid="example-dialog"][open]')
     page.keyboard.press("Escape")
     here = shown(page)
-    page.get_by_role("link", name="Reviews").click()
+    page.get_by_test_id("stSidebarUserContent").get_by_role("link", name="Reviews").click()
     page.wait_for_selector("text=Corrected labels")
     page.go_back()
     page.wait_for_selector(SHOWN)

@@ -32,7 +32,7 @@ def open_sheet(context, server, *addresses):
     page = new_page(context)
     page.goto(f"{server.url}/help")
     held = [Held(page, address) for address in addresses]
-    page.get_by_role("link", name="Grid").click()
+    page.get_by_test_id("stSidebarUserContent").get_by_role("link", name="Grid").click()
     page.locator(CELL).first.wait_for()
     return page, held
 
@@ -68,7 +68,7 @@ def test_a_cell_whose_thumbnail_never_comes_shows_why_and_that_is_on_screen(cont
     page.goto(f"{server.url}/help")
     for address in SMALL:
         intercept(page, address, lambda route: route.abort())
-    page.get_by_role("link", name="Grid").click()
+    page.get_by_test_id("stSidebarUserContent").get_by_role("link", name="Grid").click()
     page.locator(f"{CELL} .hl-missing").first.wait_for()
     page.wait_for_timeout(800)
     page.locator(CELL).first.click()
