@@ -10,7 +10,6 @@ Known limits: as of the module of each tool.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +31,7 @@ from scoring.setup.plain_found import (
 from scoring.setup.references import reference
 from scoring.setup.stated_classes import stated_classes
 from scoring.setup.timm_found import timm_model, training_arguments
+from scoring.setup.toml_text import inline_table
 
 IMAGENET: dict[str, Value] = {
     "mode": "RGB",
@@ -127,12 +127,7 @@ def _transform(given: str, folder: Path) -> tuple[Line, ...] | Line:
     if given == "imagenet":
         return tuple(Line(key, value, why if key == "mode" else "") for key, value in IMAGENET.items())
     if given.lstrip().startswith("{"):
-        try:
-            table = tomllib.loads(f"transform = {given}")["transform"]
-        except tomllib.TOMLDecodeError as error:
-            raise HardlookError(
-                f"--transform {given} is no table of TOML ({error}); write e.g. '{{ mode = \"RGB\", resize = 64 }}'"
-            ) from error
+        table = inline_table("--transform", given, '{ mode = "RGB", resize = 64 }')
         return tuple(Line(key, value) for key, value in table.items())
     if ":" in given:
         return Line("transform", reference(given, folder), why)

@@ -5,12 +5,12 @@ Inputs → outputs: a `FoundModel` and the text of a TOML table → the run with
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import replace
 
 from scoring.audit.errors import HardlookError
 from scoring.setup.findings import FoundModel, Line
 from scoring.setup.plain_found import WIDTHS
+from scoring.setup.toml_text import inline_table
 
 
 def with_arguments(run: FoundModel | None, given: str) -> FoundModel:
@@ -19,14 +19,9 @@ def with_arguments(run: FoundModel | None, given: str) -> FoundModel:
     A number of classes among them is that of the outputs. Raises `HardlookError` for what is no table, or where no
     model is named.
     """
-    try:
-        table = tomllib.loads(f"arguments = {given}")["arguments"]
-    except tomllib.TOMLDecodeError as error:
-        raise HardlookError(
-            f"--arguments {given} is no table of TOML ({error}); write e.g. '{{ width = 8 }}'"
-        ) from error
-    if not isinstance(table, dict) or run is None:
-        raise HardlookError(f"--arguments {given}: needed a table '{{ width = 8 }}', and a --model that takes it")
+    table = inline_table("--arguments", given, "{ width = 8 }")
+    if run is None:
+        raise HardlookError(f"--arguments {given}: needed a --model that takes it")
     named = {str(key): Line(str(key), value, "as named by --arguments") for key, value in table.items()}
     kept = tuple(line for line in run.arguments if line.key not in named)
     asked = tuple(text for text in run.asked if not any(f"argument {key}, " in f"{text} " for key in named))

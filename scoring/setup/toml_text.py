@@ -7,6 +7,7 @@ as the same. Cost: none. Known limits: dates are not needed by any setting of ``
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,6 +39,21 @@ def toml_value(value: Any) -> str:
 def toml_key(key: object) -> str:
     """Returns a key as TOML: bare where it can be."""
     return str(key) if BARE.fullmatch(str(key)) else f'"{toml_text(str(key))}"'
+
+
+def inline_table(option: str, given: str, example: str) -> dict[str, Any]:
+    """Returns the table that an option of the command line names as TOML. Raises ``HardlookError`` for what is none.
+
+    >>> inline_table("--arguments", "{ width = 8 }", "{ width = 8 }")
+    {'width': 8}
+    """
+    try:
+        found = tomllib.loads(f"table = {given}")["table"]
+    except tomllib.TOMLDecodeError as error:
+        raise HardlookError(f"{option} {given} is no table of TOML ({error}); write e.g. '{example}'") from error
+    if not isinstance(found, dict):
+        raise HardlookError(f"{option} {given}: needed a table '{example}'")
+    return found
 
 
 def toml_lines(table: Mapping[str, Any]) -> list[str]:

@@ -54,7 +54,7 @@ from torchvision.transforms import v2
 
 torch.set_num_threads(1)
 net = models.resnet18(num_classes={count}).eval()
-net.load_state_dict(torch.load(sys.argv[1] + "/final.pt"))
+net.load_state_dict(torch.load(sys.argv[1] + "/final.pt", weights_only=True))
 steps = v2.Compose([v2.Resize(256, antialias=True), v2.CenterCrop(224), v2.PILToTensor(),
                     v2.ToDtype(torch.float32, scale=True), v2.Normalize([0.485, 0.456, 0.406], [0.229, 0.224, 0.225])])
 paths = sorted(Path(sys.argv[1]).glob("t*/*/*.jpg"))

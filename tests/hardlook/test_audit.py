@@ -120,6 +120,7 @@ def test_it_prints_itself(scored):
 
 def test_other_processes_say_what_they_lack_and_do_the_rest(scored):
     audit, *_ = scored
+    audit.slices(3)  # computes what slicing needs, here, where the model is
     for command in ("score", "check"):
         done = run_command(command, audit.folder)
         assert done.returncode == 1
